@@ -1,0 +1,61 @@
+/* descriptor.c - the plain things that are done with a descriptor. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+int sb_close(int fd) {
+    /* On Linux the descriptor is gone even after EINTR (close(2)): trying again could close another's. */
+    return close(fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+int sb_duplicate(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? -errno : copy;
+}
+
+/* to becomes another name of what from names, and is inherited by children as the standard streams are. */
+int sb_redirect(int from, int to) {
+    return dup2(from, to) < 0 ? -errno : 0;
+}
+
+int sb_read(int fd, void *buffer, int length) {
+    ssize_t got = read(fd, buffer, (size_t)length);
+    return got < 0 ? -errno : (int)got;
+}
+
+int sb_write(int fd, const void *buffer, int length) {
+    ssize_t put = write(fd, buffer, (size_t)length);
+    return put < 0 ? -errno : (int)put;
+}
+
+static int change_flags(int fd, int get, int set, int flag, int on) {
+    int flags = fcntl(fd, get);
+    if (flags < 0 || fcntl(fd, set, on ? flags | flag : flags & ~flag) < 0)
+        return -errno;
+    return 0;
+}
+
+int sb_set_inheritable(int fd, int inheritable) {
+    return change_flags(fd, F_GETFD, F_SETFD, FD_CLOEXEC, !inheritable);
+}
+
+int sb_set_nonblocking(int fd, int nonblocking) {
+    return change_flags(fd, F_GETFL, F_SETFL, O_NONBLOCK, nonblocking);
+}
+
+int sb_shutdown(int fd, int how) {
+    return shutdown(fd, how) < 0 ? -errno : 0;
+}
+
+/* Soft RLIMIT_NOFILE to the hard limit; returns it. */
+int sb_raise_nofile(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return -errno;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return -errno;
+    return limit.rlim_cur > INT32_MAX ? INT32_MAX : (int)limit.rlim_cur;
+}

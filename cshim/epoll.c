@@ -1,0 +1,48 @@
+/* epoll.c - waiting (epoll(7)) and being woken (eventfd(2)). */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+enum { MAX_EVENTS = 256 };
+
+int sb_epoll_create(void) {
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int sb_epoll_ctl(int epoll, int operation, int fd, uint32_t events, uint32_t generation) {
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)generation << 32 | (uint32_t)fd};
+    return epoll_ctl(epoll, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+/* timeout_ms -1 waits for ever. A signal ends the wait with 0 events. */
+int sb_epoll_wait(int epoll, struct sb_event *events, int max, int timeout_ms) {
+    struct epoll_event ready[MAX_EVENTS];
+    int count = epoll_wait(epoll, ready, max < MAX_EVENTS ? max : MAX_EVENTS, timeout_ms);
+    if (count < 0)
+        return errno == EINTR ? 0 : -errno;
+    for (int i = 0; i < count; i++)
+        events[i] = (struct sb_event){.events = ready[i].events,
+                                      .fd = (int32_t)(uint32_t)ready[i].data.u64,
+                                      .generation = (uint32_t)(ready[i].data.u64 >> 32)};
+    return count;
+}
+
+int sb_eventfd(void) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+int sb_eventfd_add(int fd) {
+    return eventfd_write(fd, 1) < 0 ? -errno : 0;
+}
+
+/* What was added since the last time; 0 when nothing was. */
+int sb_eventfd_take(int fd) {
+    eventfd_t value = 0;
+    if (eventfd_read(fd, &value) < 0)
+        return errno == EAGAIN ? 0 : -errno;
+    return value > INT32_MAX ? INT32_MAX : (int)value;
+}

@@ -1,0 +1,368 @@
+/* identity.c - giving up what we no longer need, on every thread, and proving it. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+/* Numbers as people write them: all digits, and within a uid_t. (uid_t)-1 means "no change" to the kernel. */
+static int parse_id(const char *text, uint32_t *id) {
+    if (text[0] == 0 || strspn(text, "0123456789") != strlen(text) || strlen(text) > 10)
+        return 0;
+    unsigned long long value = strtoull(text, NULL, 10);
+    if (value >= UINT32_MAX)
+        return 0;
+    *id = (uint32_t)value;
+    return 1;
+}
+
+/* 1: found, with its primary group. 0: a number that has no entry; the group is then 65534, the one that owns
+ * nothing. -ENOENT: neither. A user whose name is all digits is found by that name first, as chown(1) does.
+ */
+int sb_lookup_user(const char *name_or_uid, uint32_t uid_gid[2]) {
+    struct passwd entry, *found = NULL;
+    char buffer[16384];
+    uint32_t uid;
+    int error = getpwnam_r(name_or_uid, &entry, buffer, sizeof buffer, &found);
+    if (!found && parse_id(name_or_uid, &uid)) {
+        error = getpwuid_r(uid, &entry, buffer, sizeof buffer, &found);
+        if (!found) {
+            uid_gid[0] = uid;
+            uid_gid[1] = 65534;
+            return 0;
+        }
+    }
+    if (!found)
+        return error && error != ESRCH ? -error : -ENOENT;
+    uid_gid[0] = entry.pw_uid;
+    uid_gid[1] = entry.pw_gid;
+    return 1;
+}
+
+/* 1: found. 0: a number that has no entry. -ENOENT: neither. */
+int sb_lookup_group(const char *name_or_gid, uint32_t gid[1]) {
+    struct group entry, *found = NULL;
+    char buffer[65536];
+    int error = getgrnam_r(name_or_gid, &entry, buffer, sizeof buffer, &found);
+    if (found) {
+        gid[0] = entry.gr_gid;
+        return 1;
+    }
+    if (parse_id(name_or_gid, gid))
+        return 0;
+    return error && error != ESRCH ? -error : -ENOENT;
+}
+
+static int get_capabilities(struct __user_cap_data_struct data[2]) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    return syscall(SYS_capget, &header, data) < 0 ? -errno : 0;
+}
+
+/* 1 when this thread holds any capability. */
+int sb_has_capabilities(void) {
+    struct __user_cap_data_struct data[2] = {0};
+    int status = get_capabilities(data);
+    return status < 0 ? status : (data[0].permitted | data[1].permitted) != 0;
+}
+
+/* Async-signal-safe, and plain system calls: it runs in threads that know nothing of us. */
+static void drop_capabilities_here(int signal) {
+    (void)signal;
+    int saved = errno;
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {0};
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    syscall(SYS_capset, &header, none);
+    errno = saved;
+}
+
+/* Calls act on the files of each thread's status below an open /proc/self/task: after a chroot it has no
+ * name. */
+typedef int thread_action(int tid, const char *status, void *argument);
+
+static int for_each_thread(int tasks, thread_action *action, void *argument) {
+    int copy = openat(tasks, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+    if (!folder)
+        return -errno;
+    int result = 0;
+    for (struct dirent *entry; !result && (entry = readdir(folder));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        char path[64], status[4096];
+        snprintf(path, sizeof path, "%.32s/status", entry->d_name);
+        SB_CLOSE int fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+        ssize_t length = fd < 0 ? -1 : read(fd, status, sizeof status - 1);
+        if (length <= 0) /* a thread that has ended meanwhile has nothing to drop */
+            continue;
+        status[length] = 0;
+        result = action(atoi(entry->d_name), status, argument);
+    }
+    closedir(folder);
+    return result;
+}
+
+static const char *field(const char *status, const char *name) {
+    const char *at = strstr(status, name);
+    return at ? at + strlen(name) : "";
+}
+
+static int holds_capability(const char *status) {
+    static const char *const sets[] = {"\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapAmb:\t"};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (strtoull(field(status, sets[i]), NULL, 16) != 0)
+            return 1;
+    return 0;
+}
+
+static int signal_if_capable(int tid, const char *status, void *pending) {
+    if (!holds_capability(status))
+        return 0;
+    *(int *)pending = 1;
+    syscall(SYS_tgkill, getpid(), tid, SIGRTMIN + 10);
+    return 0;
+}
+
+/* capset(2) reaches the calling thread only, so every thread is asked to do it itself, until none has any
+ * left. A thread that does not answer within two seconds makes the whole fail. */
+static int drop_capabilities_everywhere(int tasks) {
+    struct sigaction action = {.sa_handler = drop_capabilities_here, .sa_flags = SA_RESTART}, before;
+    sigfillset(&action.sa_mask);
+    if (sigaction(SIGRTMIN + 10, &action, &before) < 0)
+        return -errno;
+    int pending = 1, status = 0;
+    for (int tries = 0; pending && !status && tries < 400; tries++) {
+        pending = 0;
+        status = for_each_thread(tasks, signal_if_capable, &pending);
+        if (pending)
+            nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
+    sigaction(SIGRTMIN + 10, &before, NULL);
+    return status ? status : pending ? -EPERM : 0;
+}
+
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#define FIRST_FOREIGN_NUMBER 0x40000000u /* the x32 calls */
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#define FIRST_FOREIGN_NUMBER 0xffffffffu
+#else
+#error "socketbox runs on x86-64 and arm64"
+#endif
+
+/* What a process that accepts, matches and hands off never does, and whoever takes it over would like to. */
+static const uint32_t refused_calls[] = {
+    SYS_execve,
+    SYS_execveat,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_kcmp,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_setns,
+    SYS_unshare,
+    SYS_init_module,
+    SYS_finit_module,
+    SYS_delete_module,
+    SYS_kexec_load,
+    SYS_bpf,
+    SYS_perf_event_open,
+    SYS_userfaultfd,
+    SYS_keyctl,
+    SYS_add_key,
+    SYS_request_key,
+    SYS_open_by_handle_at,
+    SYS_name_to_handle_at,
+    SYS_reboot,
+    SYS_swapon,
+    SYS_swapoff,
+    SYS_acct,
+    SYS_quotactl,
+    SYS_settimeofday,
+    SYS_clock_settime,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_syslog,
+    SYS_vhangup,
+    SYS_nfsservctl,
+    SYS_personality,
+    SYS_fanotify_init,
+    SYS_lookup_dcookie,
+    SYS_move_pages,
+    SYS_migrate_pages,
+    SYS_mbind,
+    SYS_set_mempolicy,
+#ifdef SYS_kexec_file_load
+    SYS_kexec_file_load,
+#endif
+#ifdef SYS_move_mount
+    SYS_move_mount,
+    SYS_open_tree,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+#endif
+#ifdef SYS_pidfd_getfd
+    SYS_pidfd_getfd,
+#endif
+#ifdef SYS_mount_setattr
+    SYS_mount_setattr,
+#endif
+#if defined(__x86_64__)
+    SYS_iopl,
+    SYS_ioperm,
+    SYS_modify_ldt,
+    SYS_uselib,
+    SYS_create_module,
+    SYS__sysctl,
+#endif
+};
+enum { REFUSED = sizeof refused_calls / sizeof *refused_calls, CLONE_NEW_ANY = 0x7e020080 };
+
+/* no_new_privs and the filter on every thread at once (SECCOMP_FILTER_FLAG_TSYNC, seccomp(2)): prctl alone
+ * would set no_new_privs on this thread only. Where a thread cannot follow, the call answers that thread's
+ * number. */
+static int confine(void) {
+    enum { LOAD_NR = offsetof(struct seccomp_data, nr), LOAD_ARCH = offsetof(struct seccomp_data, arch) };
+    const uint32_t flags = offsetof(struct seccomp_data, args[0]);
+    struct sock_filter program[REFUSED + 16];
+    unsigned short n = 0;
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOAD_ARCH);
+    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOAD_NR);
+    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, FIRST_FOREIGN_NUMBER, 0, 1);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+    /* The flags of clone3 lie in memory, where a filter cannot look: the C library falls back to clone. */
+    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3 */, 0, 1);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+    for (unsigned i = 0; i < REFUSED; i++)
+        program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused_calls[i],
+                                                    (uint8_t)(REFUSED - i + 3), 0);
+    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 2);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, flags);
+    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NEW_ANY, 1, 0);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+    _Static_assert(REFUSED + 3 < 256, "jump distances are one byte");
+    struct sock_fprog filter = {.len = n, .filter = program};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    long status = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
+    return status < 0 ? -errno : status > 0 ? -ESRCH : 0;
+}
+
+static int all_equal(const char *list, int count, uint32_t id) {
+    char *end;
+    for (int i = 0; i < count; i++, list = end)
+        if (strtoul(list, &end, 10) != id || end == list)
+            return 0;
+    return 1;
+}
+
+static int has_group(const struct sb_identity *identity, unsigned long group) {
+    for (uint32_t i = 0; i < identity->group_count; i++)
+        if (identity->groups[i] == group)
+            return 1;
+    return 0;
+}
+
+static int groups_within(const char *list, const struct sb_identity *identity) {
+    while (*list && *list != '\n') {
+        char *end;
+        unsigned long group = strtoul(list, &end, 10);
+        if (end == list)
+            break;
+        if (!has_group(identity, group))
+            return 0;
+        for (list = end; *list == ' ';)
+            list++;
+    }
+    return 1;
+}
+
+static int verify_thread(int tid, const char *status, void *argument) {
+    const struct sb_identity *wanted = argument;
+    (void)tid;
+    int right = 1;
+    if (wanted->flags & SB_SET_UID) /* real, effective, saved, file system */
+        right = right && all_equal(field(status, "\nUid:\t"), 4, wanted->uid);
+    if (wanted->flags & SB_SET_GID)
+        right = right && all_equal(field(status, "\nGid:\t"), 4, wanted->gid);
+    if (wanted->flags & SB_SET_GROUPS)
+        right = right && groups_within(field(status, "\nGroups:\t"), wanted);
+    if (wanted->flags & SB_DROP_CAPS)
+        right = right && !holds_capability(status);
+    if (wanted->flags & SB_CONFINE)
+        right = right && all_equal(field(status, "\nNoNewPrivs:\t"), 1, 1) &&
+                all_equal(field(status, "\nSeccomp:\t"), 1, SECCOMP_MODE_FILTER);
+    return right ? 0 : -EPERM;
+}
+
+static int set_groups(const struct sb_identity *identity) {
+    gid_t groups[sizeof identity->groups / sizeof *identity->groups];
+    for (uint32_t i = 0; i < identity->group_count; i++)
+        groups[i] = identity->groups[i];
+    return setgroups(identity->group_count, groups) < 0 ? -errno : 0;
+}
+
+static int take_step(struct sb_identity *identity, const char *chroot_or_null, int tasks) {
+    uint32_t flags = identity->flags;
+    switch (identity->step) {
+    case SB_CHROOT:
+        return chroot_or_null && (chroot(chroot_or_null) < 0 || chdir("/") < 0) ? -errno : 0;
+    case SB_GROUPS:
+        return flags & SB_SET_GROUPS ? set_groups(identity) : 0;
+    case SB_GID:
+        return flags & SB_SET_GID && setresgid(identity->gid, identity->gid, identity->gid) < 0 ? -errno : 0;
+    case SB_UID:
+        return flags & SB_SET_UID && setresuid(identity->uid, identity->uid, identity->uid) < 0 ? -errno : 0;
+    case SB_CAPS:
+        return flags & SB_DROP_CAPS ? drop_capabilities_everywhere(tasks) : 0;
+    case SB_FILTER:
+        return flags & SB_CONFINE ? confine() : 0;
+    case SB_VERIFY:
+        return for_each_thread(tasks, verify_thread, identity);
+    default:
+        return -EINVAL;
+    }
+}
+
+/* Does what identity->flags ask for, in the order of the steps, and reads back from /proc that every thread
+ * has it. On an error identity->step is the step that failed, and the process must end: it is in between. */
+int sb_assume_identity(struct sb_identity *identity, const char *chroot_or_null) {
+    identity->step = SB_OPEN_PROC;
+    if (identity->group_count > sizeof identity->groups / sizeof *identity->groups)
+        return -EINVAL;
+    SB_CLOSE int tasks = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (tasks < 0)
+        return -errno;
+    for (identity->step = SB_CHROOT; identity->step <= SB_VERIFY; identity->step++) {
+        int status = take_step(identity, chroot_or_null, tasks);
+        if (status)
+            return status;
+    }
+    return 0;
+}

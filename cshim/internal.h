@@ -1,0 +1,36 @@
+/* internal.h - what the C files share among themselves: ownership of descriptors, and addresses. */
+#ifndef SOCKETBOX_INTERNAL_H
+#define SOCKETBOX_INTERNAL_H
+
+#include "socketbox.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* SB_CLOSE int fd: closed when it goes out of scope, unless SB_TAKE(fd) passed it on. 0 is a descriptor. */
+static inline void sb_close_owned(int *fd) {
+    if (*fd >= 0)
+        close(*fd);
+}
+static inline int sb_take_owned(int *fd) {
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+#define SB_CLOSE __attribute__((cleanup(sb_close_owned)))
+#define SB_TAKE(fd) sb_take_owned(&(fd))
+
+#define SB_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
+
+/* The address of a Unix socket: a path, or @name in the abstract namespace (unix(7)). -ENAMETOOLONG past 107
+ * bytes. */
+int sb_unix_address(const char *path, struct sockaddr_un *address, socklen_t *length);
+
+/* The two halves of a flow: the local one asked of the socket, the remote one from an address already at
+ * hand. */
+int sb_flow_local(int fd, struct sb_flow *flow);
+void sb_flow_remote(struct sb_flow *flow, const struct sockaddr_storage *remote);
+
+#endif

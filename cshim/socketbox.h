@@ -1,0 +1,110 @@
+/* socketbox.h - everything that TypeScript may ask of the kernel through us, on one screen.
+ *
+ * Every function returns a number >= 0, or -errno. None of them logs, and none keeps state between calls,
+ * except sb_signal_fd (signal handlers are a property of the process). Descriptors returned are
+ * close-on-exec. src/native/symbols.ts names the same functions, src/native/structs.ts the same structs; a
+ * test holds them equal. */
+#ifndef SOCKETBOX_H
+#define SOCKETBOX_H
+
+#include <stdint.h>
+
+#define SB_EXPORT __attribute__((visibility("default")))
+
+/* One connection: addresses in network byte order (IPv4 as ::ffff:a.b.c.d), ports in host order.
+ * fd is the descriptor, or -errno where this connection was lost before it could be had. */
+struct sb_flow {
+    uint8_t local[16], remote[16];
+    uint16_t local_port, remote_port;
+    int32_t fd;
+};
+
+struct sb_event { /* generation tells an event for a closed descriptor from one for its successor */
+    uint32_t events;
+    int32_t fd;
+    uint32_t generation;
+};
+
+struct sb_identity { /* what sb_assume_identity shall make of this process; step says how far it came */
+    uint32_t flags;  /* enum sb_identity_flag */
+    uint32_t uid, gid, group_count;
+    uint32_t groups[64];
+    uint32_t step; /* enum sb_identity_step */
+};
+enum sb_identity_flag {
+    SB_SET_UID = 1,
+    SB_SET_GID = 2,
+    SB_SET_GROUPS = 4,
+    SB_DROP_CAPS = 8,
+    SB_CONFINE = 16
+};
+enum sb_identity_step { SB_OPEN_PROC, SB_CHROOT, SB_GROUPS, SB_GID, SB_UID, SB_CAPS, SB_FILTER, SB_VERIFY };
+
+struct sb_child { /* how a program is started; what it does not name is as in a freshly booted process */
+    int32_t stdin_fd, stdout_fd; /* -1: as ours */
+    uint64_t ignored_signals;    /* bit N-1: signal N stays ignored; all others take their default */
+    uint64_t nofile;             /* soft RLIMIT_NOFILE; 0: leave */
+    uint32_t new_session;        /* setsid(2) */
+};
+
+enum sb_bind_flag { SB_TRANSPARENT = 1, SB_FREEBIND = 2, SB_REUSE_ADDRESS = 4, SB_REUSE_PORT = 8 };
+enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD };
+
+/* about.c */
+SB_EXPORT int sb_sizeof(int which);
+SB_EXPORT int sb_flow_of(int fd, struct sb_flow *flow);
+SB_EXPORT int sb_socket_kind(int fd, int32_t kind[4]); /* domain, type, protocol, accepting */
+SB_EXPORT int sb_peer(int fd, int32_t pid_uid_gid[3]);
+
+/* listen.c */
+SB_EXPORT int sb_bind_inet(const uint8_t address[16], uint32_t scope, uint16_t port, uint32_t flags,
+                           const char *device, const char *netns);
+SB_EXPORT int sb_listen(int fd, int backlog);
+SB_EXPORT int sb_bind_unix(const char *path, int type, uint32_t mode);
+SB_EXPORT int sb_unbind_unix(const char *path, uint64_t device, uint64_t inode);
+SB_EXPORT int sb_connect_unix(const char *path, int type);
+
+/* accept.c */
+SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int clear_transparent);
+
+/* handoff.c: all control messages of the project */
+SB_EXPORT int sb_send_fds(int socket, const int32_t *fds, int count, const void *payload, int length);
+SB_EXPORT int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict);
+
+/* epoll.c */
+SB_EXPORT int sb_epoll_create(void);
+SB_EXPORT int sb_epoll_ctl(int epoll, int operation, int fd, uint32_t events, uint32_t generation);
+SB_EXPORT int sb_epoll_wait(int epoll, struct sb_event *events, int max, int timeout_ms);
+SB_EXPORT int sb_eventfd(void);
+SB_EXPORT int sb_eventfd_add(int fd);
+SB_EXPORT int sb_eventfd_take(int fd);
+
+/* descriptor.c */
+SB_EXPORT int sb_close(int fd);
+SB_EXPORT int sb_duplicate(int fd);
+SB_EXPORT int sb_redirect(int from, int to);
+SB_EXPORT int sb_read(int fd, void *buffer, int length);
+SB_EXPORT int sb_write(int fd, const void *buffer, int length);
+SB_EXPORT int sb_set_inheritable(int fd, int inheritable);
+SB_EXPORT int sb_set_nonblocking(int fd, int nonblocking);
+SB_EXPORT int sb_shutdown(int fd, int how);
+SB_EXPORT int sb_raise_nofile(void);
+
+/* identity.c */
+SB_EXPORT int sb_lookup_user(const char *name_or_uid, uint32_t uid_gid[2]);
+SB_EXPORT int sb_lookup_group(const char *name_or_gid, uint32_t gid[1]);
+SB_EXPORT int sb_has_capabilities(void);
+SB_EXPORT int sb_assume_identity(struct sb_identity *identity, const char *chroot_or_null);
+
+/* spawn.c: argv and envp are blocks of NUL-terminated strings */
+SB_EXPORT int sb_spawn(const char *program, const char *argv, int argc, const char *envp, int envc,
+                       const struct sb_child *child, int32_t pidfd[1]);
+SB_EXPORT int sb_exec(const char *program, const char *argv, int argc, const char *envp, int envc,
+                      const struct sb_child *child);
+SB_EXPORT int sb_wait(int pidfd, int32_t code_status[2]);
+
+/* signal.c */
+SB_EXPORT int sb_signal_fd(uint64_t signals);
+SB_EXPORT int sb_kill(int pid, int signal);
+
+#endif
