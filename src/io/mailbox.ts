@@ -1,0 +1,63 @@
+/**
+ * A mailbox is where a receiver gets connections from: a socket that it bound at a path, or one that is connected
+ * to the server (registration, or inherited).
+ */
+import { lstatSync } from "node:fs";
+import { check, ERRNO, SysError } from "../native/errno.ts";
+import { cString, native } from "../native/library.ts";
+import type { StrictMode } from "../wire/handoff.ts";
+import { encodeRegistration, isRegistered, REGISTERED } from "../wire/registration.ts";
+import { Fd } from "./fd.ts";
+import { SOCK } from "./socket.ts";
+
+const MAILBOX_MODE = 0o660;
+/** shutdown(2): SHUT_RD */
+const SHUT_READ = 0;
+
+export interface Mailbox extends Disposable {
+  readonly fd: Fd;
+  /** Lets nobody put anything more in; what is in it can still be taken. */
+  refuse(): void;
+}
+
+/** Binds a datagram socket at `path`. Throws a SysError with EADDRINUSE when a living receiver has it. */
+export function bindMailbox(path: string): Mailbox {
+  const fd = Fd.from(native.sb_bind_unix(cString(path), SOCK.datagram, MAILBOX_MODE), `bind ${path}`);
+  const file = path.startsWith("@") ? undefined : lstatSync(path, { bigint: true });
+  return mailbox(fd, () => {
+    // Somebody else's file, or none at all, is what it should be: only our own is removed.
+    if (file) native.sb_unbind_unix(cString(path), file.dev, file.ino);
+  });
+}
+
+/** Registers for `slot` with the server at `path`, and waits for its answer. Throws a SysError. */
+export function registerMailbox(path: string, slot: number): Mailbox {
+  const step = `register for slot ${slot} at ${path}`;
+  using fd = Fd.from(native.sb_connect_unix(cString(path), SOCK.seqpacket), step);
+  check(native.sb_set_nonblocking(fd.number, 0), step);
+  const request = encodeRegistration(slot);
+  check(native.sb_write(fd.number, request, request.length), step);
+  // One byte more than the answer has, so that a longer one is not taken for it.
+  const answer = new Uint8Array(REGISTERED.length + 1);
+  const length = check(native.sb_read(fd.number, answer, answer.length), step);
+  if (length === 0) throw new SysError(`${step}: the server refused`, ERRNO.EACCES);
+  if (!isRegistered(answer.subarray(0, length))) throw new SysError(`${step}: not an answer`, ERRNO.EPROTO);
+  check(native.sb_set_nonblocking(fd.number, 1), step);
+  return mailbox(new Fd(fd.take()), () => {});
+}
+
+/** Takes up to `flows.length / FLOW_WORDS` connections; see sb_receive_fds for the numbers that come back. */
+export function receive(mailbox: Mailbox, flows: Uint32Array, max: number, strict: StrictMode): number {
+  return native.sb_receive_fds(mailbox.fd.number, flows, max, strict);
+}
+
+function mailbox(fd: Fd, remove: () => void): Mailbox {
+  return {
+    fd,
+    refuse: () => void native.sb_shutdown(fd.number, SHUT_READ),
+    [Symbol.dispose]: () => {
+      remove();
+      fd.close();
+    },
+  };
+}

@@ -1,0 +1,129 @@
+/**
+ * One thread's event loop: descriptors with a callback, timers, and a blocking wait in the helper (epoll(7)). It
+ * never awaits; what a callback does is done before the next one runs.
+ */
+import { native } from "../native/library.ts";
+import { EVENT_WORDS } from "../native/structs.ts";
+import { Fd } from "./fd.ts";
+
+/** epoll(7): EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLEXCLUSIVE. ERR and HUP are always watched. */
+export const EVENT = {
+  in: 0x1,
+  out: 0x4,
+  error: 0x8,
+  hangup: 0x10,
+  readHangup: 0x2000,
+  exclusive: 1 << 28,
+} as const;
+
+const CTL = { add: 1, del: 2, mod: 3 } as const;
+const BATCH = 256;
+
+/** Called with the events that are set. */
+export type Ready = (events: number) => void;
+
+export interface Watch {
+  /** Waits for other events from now on. */
+  change(events: number): void;
+  /** Must come before the descriptor is closed or passed on: an epoll registration outlives both. */
+  cancel(): void;
+}
+
+export interface Timer {
+  cancel(): void;
+}
+
+interface Watched {
+  readonly generation: number;
+  readonly ready: Ready;
+}
+
+interface Scheduled {
+  readonly due: number;
+  readonly run: () => void;
+}
+
+export class Reactor implements Disposable {
+  readonly #epoll = Fd.from(native.sb_epoll_create(), "epoll_create");
+  readonly #events = new Int32Array(BATCH * EVENT_WORDS);
+  readonly #watched: (Watched | undefined)[] = [];
+  readonly #timers = new Set<Scheduled>();
+  #nextDue = Number.POSITIVE_INFINITY;
+  #generation = 0;
+  #running = false;
+
+  /** Calls `ready` whenever one of `events` is set on `fd`. The descriptor stays the caller's. */
+  watch(fd: number, events: number, ready: Ready): Watch {
+    this.#generation = (this.#generation + 1) >>> 0;
+    const generation = this.#generation;
+    this.#control(CTL.add, fd, events, generation);
+    const watched: Watched = { generation, ready };
+    this.#watched[fd] = watched;
+    let watchedFor = events;
+    return {
+      change: (wanted) => {
+        if (wanted !== watchedFor) this.#control(CTL.mod, fd, wanted, generation);
+        watchedFor = wanted;
+      },
+      cancel: () => {
+        if (this.#watched[fd] !== watched) return;
+        this.#watched[fd] = undefined;
+        this.#control(CTL.del, fd, 0, 0);
+      },
+    };
+  }
+
+  /** Calls `run` once, `ms` milliseconds from now. */
+  after(ms: number, run: () => void): Timer {
+    const scheduled = { due: performance.now() + ms, run };
+    this.#timers.add(scheduled);
+    this.#nextDue = Math.min(this.#nextDue, scheduled.due);
+    return { cancel: () => this.#timers.delete(scheduled) };
+  }
+
+  /** Waits and dispatches until `stop()`. */
+  run(): void {
+    this.#running = true;
+    while (this.#running) this.turn();
+  }
+
+  stop(): void {
+    this.#running = false;
+  }
+
+  /** One wait, and the callbacks of all that it brought. */
+  turn(): void {
+    const count = native.sb_epoll_wait(this.#epoll.number, this.#events, BATCH, this.#timeout());
+    for (let i = 0; i < count; i++) {
+      const at = i * EVENT_WORDS;
+      const watched = this.#watched[this.#events[at + 1]!];
+      // An earlier callback of this turn may have closed this descriptor, and another may have its number now.
+      if (watched && watched.generation === this.#events[at + 2]! >>> 0) watched.ready(this.#events[at]!);
+    }
+    if (this.#nextDue <= performance.now()) this.#fireTimers();
+  }
+
+  [Symbol.dispose](): void {
+    this.#epoll.close();
+  }
+
+  #control(operation: number, fd: number, events: number, generation: number): void {
+    const result = native.sb_epoll_ctl(this.#epoll.number, operation, fd, events, generation);
+    if (result < 0) throw new Error(`epoll_ctl ${operation} on descriptor ${fd}: errno ${-result}`);
+  }
+
+  #timeout(): number {
+    if (this.#timers.size === 0) return -1;
+    return Math.max(0, Math.ceil(this.#nextDue - performance.now()));
+  }
+
+  #fireTimers(): void {
+    const now = performance.now();
+    const due = [...this.#timers].filter((timer) => timer.due <= now).sort((a, b) => a.due - b.due);
+    for (const timer of due) {
+      // A callback may have cancelled one that was due with it.
+      if (this.#timers.delete(timer)) timer.run();
+    }
+    this.#nextDue = Math.min(Number.POSITIVE_INFINITY, ...[...this.#timers].map((timer) => timer.due));
+  }
+}

@@ -1,0 +1,48 @@
+/** `-errno` from the helper becomes a {@link SysError} with the step that failed, and the errno's name. */
+import { constants } from "node:os";
+
+export const { errno: ERRNO } = constants;
+
+const names = new Map(Object.entries(ERRNO).map(([name, value]) => [value as number, name]));
+
+/** The words of strerror(3) for what a user of ours is likely to meet; others go by their name alone. */
+const words: Partial<Record<string, string>> = {
+  EACCES: "permission denied",
+  EADDRINUSE: "address already in use",
+  EADDRNOTAVAIL: "no such address on this host",
+  EBADF: "not an open descriptor",
+  ECONNREFUSED: "nobody is there",
+  EMFILE: "too many open descriptors",
+  ENAMETOOLONG: "name too long",
+  ENODEV: "no such device",
+  ENOENT: "no such file, or folder",
+  ENOEXEC: "not a program for this machine",
+  ENOTDIR: "not a folder",
+  ENOTSOCK: "not a socket",
+  EPERM: "not permitted",
+  ETIMEDOUT: "timed out",
+};
+
+export function errnoName(errno: number): string {
+  return names.get(errno) ?? `errno ${errno}`;
+}
+
+/** A system call that failed: `step: EACCES (permission denied)`. */
+export class SysError extends Error {
+  constructor(
+    /** What was being done, to what: `bind [::]:80`. */
+    readonly step: string,
+    /** Positive. */
+    readonly errno: number,
+  ) {
+    const name = errnoName(errno);
+    super(`${step}: ${name}${words[name] ? ` (${words[name]})` : ""}`);
+    this.name = "SysError";
+  }
+}
+
+/** `result`, unless it is an error. */
+export function check(result: number, step: string): number {
+  if (result < 0) throw new SysError(step, -result);
+  return result;
+}

@@ -1,0 +1,59 @@
+/** The structs of cshim/socketbox.h as data. Offsets and sizes follow from the fields, by the C rules of alignment. */
+
+const FIELD_BYTES = { u8: 1, u16: 2, u32: 4, i32: 4, u64: 8 } as const;
+
+export type FieldType = keyof typeof FIELD_BYTES;
+
+/** Name, type, and how many of it (1 unless given). */
+type Field = readonly [name: string, type: FieldType, count?: number];
+
+export interface Layout<Name extends string = string> {
+  readonly size: number;
+  readonly offsets: Readonly<Record<Name, number>>;
+}
+
+function layout<const F extends readonly Field[]>(...fields: F): Layout<F[number][0]> {
+  const offsets: Record<string, number> = {};
+  let end = 0;
+  let alignment = 1;
+  for (const [name, type, count = 1] of fields) {
+    const bytes = FIELD_BYTES[type];
+    end = Math.ceil(end / bytes) * bytes;
+    offsets[name] = end;
+    end += bytes * count;
+    alignment = Math.max(alignment, bytes);
+  }
+  return { size: Math.ceil(end / alignment) * alignment, offsets: offsets as Record<F[number][0], number> };
+}
+
+/** In the order of `enum sb_struct`; library.ts compares each size with the C compiler's at load. */
+export const structs = {
+  sb_flow: layout(
+    ["local", "u8", 16],
+    ["remote", "u8", 16],
+    ["local_port", "u16"],
+    ["remote_port", "u16"],
+    ["fd", "i32"],
+  ),
+  sb_event: layout(["events", "u32"], ["fd", "i32"], ["generation", "u32"]),
+  sb_identity: layout(
+    ["flags", "u32"],
+    ["uid", "u32"],
+    ["gid", "u32"],
+    ["group_count", "u32"],
+    ["groups", "u32", 64],
+    ["step", "u32"],
+  ),
+  sb_child: layout(
+    ["stdin_fd", "i32"],
+    ["stdout_fd", "i32"],
+    ["ignored_signals", "u64"],
+    ["nofile", "u64"],
+    ["new_session", "u32"],
+  ),
+} as const;
+
+/** A flow record is read as ten 32-bit words: 0-3 local, 4-7 remote, 8 the ports, 9 the descriptor. */
+export const FLOW_WORDS = structs.sb_flow.size / 4;
+export const FLOW_FD_WORD = structs.sb_flow.offsets.fd / 4;
+export const EVENT_WORDS = structs.sb_event.size / 4;
