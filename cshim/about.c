@@ -12,7 +12,8 @@ _Static_assert(offsetof(struct sb_flow, local_port) == 32 && offsetof(struct sb_
 _Static_assert(sizeof(struct sb_event) == 12, "event layout");
 _Static_assert(sizeof(struct sb_identity) == 276 && offsetof(struct sb_identity, step) == 272,
                "identity layout");
-_Static_assert(sizeof(struct sb_child) == 32 && offsetof(struct sb_child, new_session) == 24, "child layout");
+_Static_assert(sizeof(struct sb_child) == 32 && offsetof(struct sb_child, no_new_privs) == 28,
+               "child layout");
 
 int sb_sizeof(int which) {
     switch (which) {

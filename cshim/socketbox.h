@@ -45,6 +45,7 @@ struct sb_child { /* how a program is started; what it does not name is as in a 
     uint64_t ignored_signals;    /* bit N-1: signal N stays ignored; all others take their default */
     uint64_t nofile;             /* soft RLIMIT_NOFILE; 0: leave */
     uint32_t new_session;        /* setsid(2) */
+    uint32_t no_new_privs;       /* PR_SET_NO_NEW_PRIVS */
 };
 
 enum sb_bind_flag { SB_TRANSPARENT = 1, SB_FREEBIND = 2, SB_REUSE_ADDRESS = 4, SB_REUSE_PORT = 8 };

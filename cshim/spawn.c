@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -54,6 +55,8 @@ static int become_program(struct launch *launch) {
     if (child->new_session)
         setsid();
     if (place_stdio(child) < 0)
+        return errno;
+    if (child->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return errno;
     struct rlimit limit;
     if (child->nofile && getrlimit(RLIMIT_NOFILE, &limit) == 0) {

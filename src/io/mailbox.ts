@@ -16,6 +16,8 @@ const SHUT_READ = 0;
 
 export interface Mailbox extends Disposable {
   readonly fd: Fd;
+  /** Takes its path away, so that a successor can have it; nothing where there is none. */
+  remove(): void;
   /** Lets nobody put anything more in; what is in it can still be taken. */
   refuse(): void;
 }
@@ -46,6 +48,11 @@ export function registerMailbox(path: string, slot: number): Mailbox {
   return mailbox(new Fd(fd.take()), () => {});
 }
 
+/** An inherited socket that connections come through. */
+export function wrapMailbox(fd: number): Mailbox {
+  return mailbox(new Fd(check(native.sb_duplicate(fd), `descriptor ${fd}`)), () => {});
+}
+
 /** Takes up to `flows.length / FLOW_WORDS` connections; see sb_receive_fds for the numbers that come back. */
 export function receive(mailbox: Mailbox, flows: Uint32Array, max: number, strict: StrictMode): number {
   return native.sb_receive_fds(mailbox.fd.number, flows, max, strict);
@@ -54,6 +61,7 @@ export function receive(mailbox: Mailbox, flows: Uint32Array, max: number, stric
 function mailbox(fd: Fd, remove: () => void): Mailbox {
   return {
     fd,
+    remove,
     refuse: () => void native.sb_shutdown(fd.number, SHUT_READ),
     [Symbol.dispose]: () => {
       remove();

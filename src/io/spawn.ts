@@ -18,6 +18,8 @@ export interface Command {
   readonly stdin?: number;
   readonly stdout?: number;
   readonly newSession?: boolean;
+  /** The program, and whatever it starts, can gain no privilege by an exec (prctl(2), PR_SET_NO_NEW_PRIVS). */
+  readonly noNewPrivs?: boolean;
 }
 
 /** What we were started with, before Bun raised the one and ignored two of the other (bin/launch notes both). */
@@ -131,6 +133,7 @@ function childRecord(command: Command, started: StartedWith): Uint8Array {
   record.setBigUint64(offsets.ignored_signals, started.ignored, true);
   record.setBigUint64(offsets.nofile, BigInt(started.nofile), true);
   record.setUint32(offsets.new_session, command.newSession ? 1 : 0, true);
+  record.setUint32(offsets.no_new_privs, command.noNewPrivs ? 1 : 0, true);
   return new Uint8Array(record.buffer);
 }
 

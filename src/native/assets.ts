@@ -3,6 +3,7 @@
  * and the script of the acceptor's Worker. From a checkout or a package they are files beside us; in a compiled
  * executable they are embedded, and both names point into it.
  */
+import { fileURLToPath } from "node:url";
 import helper from "../../zig-out/lib/libsocketbox.so" with { type: "file" };
 
 export const helperLibrary: string = helper;
@@ -12,4 +13,4 @@ const compiled = import.meta.url.includes("/$bunfs/");
 /** bin/build names the same path as a second entry point, relative to the folder that holds src/. */
 export const acceptorScript: string = compiled
   ? "/$bunfs/root/src/programs/acceptor.js"
-  : new URL("../programs/acceptor.ts", import.meta.url).href;
+  : fileURLToPath(new URL("../programs/acceptor.ts", import.meta.url));

@@ -50,6 +50,7 @@ export const structs = {
     ["ignored_signals", "u64"],
     ["nofile", "u64"],
     ["new_session", "u32"],
+    ["no_new_privs", "u32"],
   ),
 } as const;
 

@@ -1,0 +1,105 @@
+/* follow.c - additions to the environment of executed programs. */
+#define _GNU_SOURCE
+#include "follow.h"
+
+#include "decide.h"
+
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { MAX_REMEMBERED = 32, LIBRARY_ROOM = 4096 };
+
+static const char preload[] = "LD_PRELOAD=";
+static char *remembered[MAX_REMEMBERED];
+static int remembered_count;
+static char library[LIBRARY_ROOM]; /* where this library was loaded from; "": nothing goes along */
+
+static size_t name_length(const char *variable) {
+    const char *equals = strchr(variable, '=');
+    return equals ? (size_t)(equals - variable) + 1 : strlen(variable);
+}
+
+static void find_library(void) {
+    Dl_info info;
+    if (!dladdr(preload, &info) || !info.dli_fname || !realpath(info.dli_fname, library))
+        library[0] = 0;
+}
+
+void follow_remember(char *const *variables) {
+    size_t size = 0;
+    for (char *const *variable = variables; variable && *variable; variable++)
+        size += environment_knows(*variable) ? strlen(*variable) + 1 : 0;
+    char *copy = size ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
+    if (copy == MAP_FAILED)
+        return;
+    for (char *const *variable = variables; variable && *variable; variable++) {
+        if (!environment_knows(*variable) || remembered_count == MAX_REMEMBERED)
+            continue;
+        size_t length = strlen(*variable) + 1;
+        remembered[remembered_count++] = memcpy(copy, *variable, length);
+        copy += length;
+    }
+    find_library();
+}
+
+static char *find(char *const *variables, const char *name, size_t length) {
+    for (; variables && *variables; variables++)
+        if (strncmp(*variables, name, length) == 0)
+            return *variables;
+    return NULL;
+}
+
+/* Does an LD_PRELOAD=A:B C hold the library already? */
+static bool names_library(const char *variable) {
+    size_t length = strlen(library);
+    for (const char *at = variable + sizeof preload - 1; *at;) {
+        size_t part = strcspn(at, ": ");
+        if (part == length && memcmp(at, library, length) == 0)
+            return true;
+        at += part + (at[part] != 0);
+    }
+    return false;
+}
+
+struct follow_room follow_measure(char *const *variables) {
+    size_t count = 0;
+    const char *present = find(variables, preload, sizeof preload - 1);
+    while (variables && variables[count])
+        count++;
+    return (struct follow_room){.entries = count + MAX_REMEMBERED + 2,
+                                .bytes =
+                                    sizeof preload + strlen(library) + 2 + (present ? strlen(present) : 0)};
+}
+
+char *const *follow_extend(char *const *variables, char **entries, char *bytes) {
+    if (!*library)
+        return variables;
+    size_t count = 0;
+    bool changed = false;
+    char *present = find(variables, preload, sizeof preload - 1);
+    for (; variables && variables[count]; count++)
+        entries[count] = variables[count];
+    if (!present || !names_library(present)) {
+        const char *others = present ? present + sizeof preload - 1 : "";
+        strcpy(bytes, preload);
+        strcat(bytes, library);
+        strcat(strcat(bytes, *others ? ":" : ""), others);
+        size_t at = 0;
+        while (at < count && entries[at] != present)
+            at++;
+        entries[at] = bytes;
+        count += at == count;
+        changed = true;
+    }
+    for (int i = 0; i < remembered_count; i++) {
+        if (find(variables, remembered[i], name_length(remembered[i])))
+            continue;
+        entries[count++] = remembered[i];
+        changed = true;
+    }
+    entries[count] = NULL;
+    return changed ? entries : variables;
+}

@@ -1,0 +1,20 @@
+/* follow.h - the library and its variables go along with every program that is executed, also when the
+ * environment was cleaned (postfix, dovecot, nginx at USR2), unless SOCKETBOX_FOLLOW is 0. */
+#ifndef SOCKETBOX_PRELOAD_FOLLOW_H
+#define SOCKETBOX_PRELOAD_FOLLOW_H
+
+#include <stddef.h>
+
+/* Keeps copies of what has to go along: programs overwrite the memory that environ points to. */
+void follow_remember(char *const *variables);
+
+/* What an execution needs room for: entries of an array, and bytes for a longer LD_PRELOAD. */
+struct follow_room {
+    size_t entries, bytes;
+};
+struct follow_room follow_measure(char *const *variables);
+/* The environment to execute with: variables itself where nothing is missing, otherwise entries, filled. Safe
+ * after vfork: it writes to nothing but the two buffers. */
+char *const *follow_extend(char *const *variables, char **entries, char *bytes);
+
+#endif

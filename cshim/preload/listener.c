@@ -1,0 +1,366 @@
+/* listener.c - a virtual listener from bind to close; accept has a file of its own. */
+#define _GNU_SOURCE
+#include "listener.h"
+
+#include "carry.h"
+#include "directory.h"
+#include "guest.h"
+#include "hints.h"
+#include "proc.h"
+#include "swap.h"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { MAX_NUMBERED = 64 };
+
+_Static_assert(sizeof(struct listener) <= CARRY_MAX, "a full listener fits into a descriptor");
+
+bool listener_load(int fd, struct listener *listener) {
+    if (carry_read(fd, listener, sizeof *listener) >= 0)
+        return true;
+    hint_drop(fd);
+    return false;
+}
+
+static int store(int fd, const struct listener *listener) {
+    size_t unused = (size_t)(MAX_OPTIONS - listener->options.count) * sizeof(struct option);
+    return carry_write(fd, listener, sizeof *listener - unused);
+}
+
+void listener_name(const struct listener *listener, union name *name, socklen_t *length) {
+    memset(name, 0, sizeof *name);
+    memcpy(name, &listener->name, sizeof listener->name);
+    *length = name->any.sa_family == AF_INET ? sizeof name->in : sizeof name->in6;
+}
+
+int hand_out(const union name *name, socklen_t name_length, struct sockaddr *address, socklen_t *length) {
+    if (!address)
+        return 0;
+    memcpy(address, name, *length < name_length ? *length : name_length);
+    *length = name_length;
+    return 0;
+}
+
+static int get_int(int fd, int level, int name) {
+    int value = 0;
+    socklen_t length = sizeof value;
+    return real.getsockopt(fd, level, name, &value, &length) < 0 ? -errno : value;
+}
+
+/* ---- bind: what is asked for ---- */
+
+/* A relative path means what it means now: the program may change its directory before it closes. */
+static void make_absolute(char path[SOCKET_PATH_ROOM]) {
+    char folder[PATH_ROOM], absolute[SOCKET_PATH_ROOM];
+    if (*path == '/' || *path == '@' || !getcwd(folder, sizeof folder))
+        return;
+    size_t length = strlen(folder), rest = strlen(path);
+    if (length + 1 + rest >= sizeof absolute)
+        return;
+    memcpy(absolute, folder, length);
+    absolute[length] = '/';
+    memcpy(absolute + length + 1, path, rest + 1);
+    memcpy(path, absolute, length + rest + 2);
+}
+
+static uint16_t port_of(const struct sockaddr_in6 *name) {
+    return ntohs(name->sin6_port); /* at the same offset in both families */
+}
+_Static_assert(offsetof(struct sockaddr_in6, sin6_port) == offsetof(struct sockaddr_in, sin_port), "as said");
+
+static bool is_wildcard(const struct sockaddr_in6 *name) {
+    union name any;
+    uint8_t bytes[16];
+    uint16_t port;
+    memcpy(&any, name, sizeof *name);
+    if (any.any.sa_family == AF_INET)
+        return any.in.sin_addr.s_addr == 0;
+    return present_canonical(&any, bytes, &port) && memcmp(bytes, (uint8_t[16]){0}, 16) == 0;
+}
+
+/* What of tcp, the program's socket or one with its options, is kept. A socket bound to one IPv6 address is
+ * IPv6 only, whatever the program said (ipv6(7)): tcp is for the moment of the question, too. */
+static int note_options(int tcp, struct listener *listener) {
+    union name any;
+    memcpy(&any, &listener->name, sizeof listener->name);
+    int said = get_int(tcp, IPPROTO_IPV6, IPV6_V6ONLY), only = 1;
+    bool specific = any.any.sa_family == AF_INET6 && !is_wildcard(&listener->name) &&
+                    !IN6_IS_ADDR_V4MAPPED(&any.in6.sin6_addr);
+    if (specific)
+        real.setsockopt(tcp, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only);
+    listener->v6only = specific || said > 0;
+    listener->reuse_port = get_int(tcp, SOL_SOCKET, SO_REUSEPORT) > 0;
+    int status = options_capture(tcp, listener->name.sin6_family, listener->protocol, &listener->options);
+    if (specific)
+        real.setsockopt(tcp, IPPROTO_IPV6, IPV6_V6ONLY, &said, sizeof said);
+    return status;
+}
+
+/* Fills listener from the program's TCP socket and the address that it binds. */
+static int describe(int fd, const struct decision *decision, const struct sockaddr *address, socklen_t length,
+                    uint16_t invented_port, struct listener *listener) {
+    memset(listener, 0, sizeof *listener);
+    memcpy(&listener->name, address, length < sizeof listener->name ? length : sizeof listener->name);
+    listener->name.sin6_family = (sa_family_t)get_int(fd, SOL_SOCKET, SO_DOMAIN);
+    if (listener->name.sin6_family == AF_INET) /* sin_zero is never handed back */
+        memset((char *)&listener->name + offsetof(struct sockaddr_in, sin_zero), 0,
+               sizeof listener->name - offsetof(struct sockaddr_in, sin_zero));
+    if (!listener->name.sin6_port)
+        listener->name.sin6_port = htons(invented_port);
+    listener->protocol = get_int(fd, SOL_SOCKET, SO_PROTOCOL);
+    listener->type = decision->outcome == OUTCOME_STREAM ? SOCK_STREAM : SOCK_DGRAM;
+    int status = directory_path(decision, port_of(&listener->name), listener->path);
+    if (status)
+        return status;
+    make_absolute(listener->path);
+    return note_options(fd, listener);
+}
+
+/* ---- bind: putting a socket where the program's was ---- */
+
+static int install(int fd, int socket, const struct listener *listener) {
+    int status = store(socket, listener);
+    return status ? status : swap_in(fd, socket, HINT_LISTENER);
+}
+
+/* ---- bind: others at the same path ---- */
+
+/* Would the kernel let only one of two TCP sockets have these addresses? */
+static bool conflicting(const struct listener *a, const struct listener *b) {
+    if (port_of(&a->name) != port_of(&b->name))
+        return false;
+    if (a->name.sin6_family == b->name.sin6_family)
+        return memcmp(&a->name, &b->name, sizeof a->name) == 0 || is_wildcard(&a->name) ||
+               is_wildcard(&b->name);
+    const struct listener *six = a->name.sin6_family == AF_INET6 ? a : b;
+    return is_wildcard(&six->name) && !six->v6only;
+}
+
+/* The listeners of this process at one path: the one that bound it, and one with the very same address. */
+struct household {
+    int primary, same; /* descriptors; -1: none */
+    struct listener first;
+};
+
+static int find_household(const struct listener *listener, struct household *household) {
+    struct listener other;
+    household->primary = household->same = -1;
+    int highest = atomic_load(&hint_highest);
+    for (int fd = 0; fd <= highest; fd++) {
+        if (!hint_is(fd, HINT_LISTENER) || !listener_load(fd, &other))
+            continue;
+        if (other.type != listener->type || strcmp(other.path, listener->path) != 0)
+            continue;
+        if (conflicting(listener, &other) && !(listener->reuse_port && other.reuse_port))
+            return -EADDRINUSE;
+        if (memcmp(&other.name, &listener->name, sizeof other.name) == 0)
+            household->same = fd;
+        if (!other.is_sibling) {
+            household->primary = fd;
+            household->first = other;
+        }
+    }
+    return 0;
+}
+
+/* A socket of its own that only the one at the path can send to, because it is connected to that. */
+static int join(int fd, int primary, struct listener *first, struct listener *listener) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX}, path;
+    socklen_t length = sizeof name, path_length;
+    if (first->sibling_count == MAX_SIBLINGS)
+        return -EADDRINUSE;
+    OWNED int own = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int status = place_address(first->path, &path, &path_length);
+    if (status || own < 0)
+        return status ? status : -errno;
+    if (real.bind(own, (void *)&name, sizeof name.sun_family) < 0 ||
+        real.getsockname(own, (void *)&name, &length) < 0 ||
+        real.connect(own, (void *)&path, path_length) < 0)
+        return -errno;
+    struct sibling *sibling = &first->siblings[first->sibling_count];
+    size_t size = length - offsetof(struct sockaddr_un, sun_path);
+    if (size > sizeof sibling->socket)
+        return -ENAMETOOLONG;
+    *sibling =
+        (struct sibling){.name = listener->name, .v6only = listener->v6only, .length = (uint16_t)length};
+    memcpy(sibling->socket, name.sun_path, size);
+    first->sibling_count++;
+    listener->is_sibling = 1;
+    status = install(fd, own, listener);
+    return status ? status : store(primary, first);
+}
+
+static int is_receiver_at(void *context, int fd) {
+    const struct listener *listener = context;
+    struct sockaddr_un name = {0}, wanted;
+    socklen_t length = sizeof name, wanted_length;
+    if (hint_is(fd, HINT_LISTENER) || get_int(fd, SOL_SOCKET, SO_TYPE) != listener->type ||
+        place_address(listener->path, &wanted, &wanted_length) < 0)
+        return 0;
+    if (real.getsockname(fd, (void *)&name, &length) < 0 || memcmp(&name, &wanted, sizeof name) != 0)
+        return 0;
+    return fd + 1;
+}
+
+/* A socket at the path that this process was started with (LISTEN_FDS): the manager's file, not ours. */
+static int adopt(struct listener *listener) {
+    int found = proc_each_descriptor(is_receiver_at, listener);
+    if (!found)
+        return -EADDRINUSE;
+    listener->file = (struct place_file){0};
+    return outcome_of(real.fcntl(found - 1, F_DUPFD_CLOEXEC, 0));
+}
+
+/* PATH.1, PATH.2 ...: processes that share one address with SO_REUSEPORT have a path each. */
+static int take_numbered(struct listener *listener) {
+    char path[SOCKET_PATH_ROOM];
+    size_t length = strlen(listener->path);
+    for (int number = 1; number <= MAX_NUMBERED; number++) {
+        if ((size_t)snprintf(path, sizeof path, "%s.%d", listener->path, number) >= sizeof path)
+            return -ENAMETOOLONG;
+        int socket = place_bind(path, listener->type, NULL, &listener->file);
+        if (socket == -EADDRINUSE)
+            continue;
+        if (socket >= 0)
+            memcpy(listener->path + length, path + length, sizeof path - length);
+        return socket;
+    }
+    return -EADDRINUSE;
+}
+
+static int take_place(struct listener *listener) {
+    int socket = place_bind(listener->path, listener->type, NULL, &listener->file);
+    if (socket == -EADDRINUSE)
+        socket = adopt(listener);
+    if (socket == -EADDRINUSE && listener->reuse_port)
+        socket = take_numbered(listener);
+    return socket;
+}
+
+int listener_bind(int fd, const struct decision *decision, const struct sockaddr *address, socklen_t length,
+                  uint16_t invented_port) {
+    struct listener listener;
+    struct household household;
+    int status = describe(fd, decision, address, length, invented_port, &listener);
+    if (status == 0)
+        status = find_household(&listener, &household);
+    if (status)
+        return status;
+    if (household.same >= 0 || (household.primary >= 0 && listener.type == SOCK_STREAM))
+        return swap_in(fd, household.same >= 0 ? household.same : household.primary, HINT_LISTENER);
+    if (household.primary >= 0)
+        return join(fd, household.primary, &household.first, &listener);
+    OWNED int socket = take_place(&listener);
+    if (socket < 0)
+        return socket;
+    status = install(fd, socket, &listener);
+    if (status) {
+        real.close(PASS_ON(socket));
+        place_leave(listener.path, &listener.file);
+    }
+    return status;
+}
+
+/* ---- after bind ---- */
+
+/* A Unix socket stays shut for ever where a TCP socket can listen again: take a new one. */
+static int revive(int fd, struct listener *listener) {
+    if (listener->is_sibling)
+        return -EINVAL;
+    struct place_file old = listener->file;
+    OWNED int socket = place_bind(listener->path, listener->type, &old, &listener->file);
+    return socket < 0 ? socket : install(fd, socket, listener);
+}
+
+int listener_listen(int fd, struct listener *listener, int backlog) {
+    int status = listener->shut ? revive(fd, listener) : 0;
+    if (status == 0 && listener->type == SOCK_STREAM)
+        status = outcome_of(real.listen(fd, backlog));
+    if (status)
+        return status;
+    listener->listening = 1;
+    listener->shut = 0;
+    return store(fd, listener);
+}
+
+int listener_shutdown(int fd, struct listener *listener, int how) {
+    if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
+        return -EINVAL;
+    if (!listener->listening)
+        return -ENOTCONN;
+    if (how == SHUT_WR)
+        return 0;
+    listener->listening = 0;
+    listener->shut = 1;
+    int status = store(fd, listener);
+    return status ? status : outcome_of(real.shutdown(fd, SHUT_RDWR));
+}
+
+int listener_connect(const struct listener *listener, const struct sockaddr *address, socklen_t length) {
+    if (length < sizeof address->sa_family)
+        return -EINVAL;
+    return listener->listening ? -EISCONN : -EADDRNOTAVAIL;
+}
+
+int listener_ioctl(int fd, const struct listener *listener, unsigned long request, void *argument) {
+    if (request != FIONREAD && request != SIOCOUTQ)
+        return outcome_of(real.ioctl(fd, request, argument));
+    if (listener->listening)
+        return -EINVAL;
+    *(int *)argument = 0;
+    return 0;
+}
+
+int listener_get_option(int fd, const struct listener *listener, int level, int name, void *value,
+                        socklen_t *length) {
+    if (level == SOL_SOCKET && name == SO_COOKIE)
+        return outcome_of(real.getsockopt(fd, level, name, value, length));
+    OWNED int scratch = options_scratch(&listener->options, listener->name.sin6_family, listener->protocol);
+    if (scratch < 0)
+        return scratch;
+    int status = outcome_of(real.getsockopt(scratch, level, name, value, length));
+    if (status || !listener->listening || *length < 1)
+        return status;
+    /* The two answers that a scratch socket cannot know; the kernel has proved that value can be written. */
+    if (level == SOL_SOCKET && name == SO_ACCEPTCONN)
+        *(char *)value = 1;
+    if (level == IPPROTO_TCP && name == TCP_INFO)
+        ((struct tcp_info *)value)->tcpi_state = TCP_LISTEN;
+    return 0;
+}
+
+/* Two threads that set options of one listener at the same moment may lose one of them: the state is read,
+ * changed and written back, and a lock would have to reach across processes. */
+int listener_set_option(int fd, struct listener *listener, int level, int name, const void *value,
+                        socklen_t length) {
+    /* Only an unbound socket may change it, and the scratch socket is unbound. */
+    if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && listener->name.sin6_family == AF_INET6)
+        return -EINVAL;
+    OWNED int scratch = options_scratch(&listener->options, listener->name.sin6_family, listener->protocol);
+    if (scratch < 0)
+        return scratch;
+    if (real.setsockopt(scratch, level, name, value, length) < 0)
+        return -errno;
+    if (level == SOL_SOCKET && name == SO_RCVTIMEO)
+        real.setsockopt(fd, level, name, value, length);
+    int status = note_options(scratch, listener);
+    return status ? status : store(fd, listener);
+}
+
+int listener_close(int fd) {
+    struct listener listener;
+    if (!listener_load(fd, &listener))
+        return outcome_of(real.close(fd));
+    hint_drop(fd);
+    int status = outcome_of(real.close(fd));
+    if (!listener.is_sibling)
+        place_leave(listener.path, &listener.file);
+    return status;
+}

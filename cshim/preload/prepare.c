@@ -1,0 +1,83 @@
+/* prepare.c - beginning and end of the library in a process. */
+#define _GNU_SOURCE
+#include "prepare.h"
+#include "carry.h"
+#include "follow.h"
+#include "guest.h"
+#include "hints.h"
+#include "listener.h"
+#include "proc.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+atomic_bool prepared;
+struct environment environment;
+
+extern char **environ;
+
+static void read_environment(void) {
+    const char *expected;
+    const char *variable = environment_read(&environment, environ, &expected);
+    if (!variable)
+        return;
+    size_t shown = strcspn(variable, "\n");
+    char line[512];
+    int size = snprintf(line, sizeof line, "socketbox-preload: %.*s: expected %s\n",
+                        (int)(shown < 200 ? shown : 200), variable, expected);
+    if (write(STDERR_FILENO, line, (size_t)size) < 0) {
+        /* Nobody is listening; the program must not run all the same. */
+    }
+    _exit(2);
+}
+
+void prepare_look_at(void *context, int fd) {
+    struct listener listener;
+    (void)context;
+    if (carry_read(fd, &listener, sizeof listener) >= 0)
+        hint_set(fd, HINT_LISTENER);
+}
+
+static int look_at(void *context, int fd) {
+    prepare_look_at(context, fd);
+    return 0;
+}
+
+/* Before main as a rule, but constructors of other libraries may come first: then at their first call.
+ * Nothing in here reaches a wrapper. */
+void prepare(void) {
+    static atomic_int stage;
+    int untouched = 0;
+    if (!atomic_compare_exchange_strong(&stage, &untouched, 1)) {
+        while (!atomic_load(&prepared))
+            sched_yield();
+        return;
+    }
+    int saved = errno;
+    real_resolve();
+    hints_own();
+    read_environment();
+    if (environment.follow)
+        follow_remember(environ);
+    pthread_atfork(NULL, NULL, hints_own);
+    proc_each_descriptor(look_at, NULL);
+    errno = saved;
+    atomic_store_explicit(&prepared, true, memory_order_release);
+}
+
+__attribute__((constructor)) static void begin(void) {
+    ready();
+}
+
+/* A program that ends without closing its listeners leaves no file behind, unless others hold them too. */
+__attribute__((destructor)) static void end(void) {
+    if (!hints_exist() || !hints_owned())
+        return;
+    int highest = atomic_load(&hint_highest);
+    for (int fd = 0; fd <= highest; fd++)
+        if (hint_is(fd, HINT_LISTENER))
+            listener_close(fd);
+}

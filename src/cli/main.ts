@@ -1,0 +1,61 @@
+/** Every program starts here; the one place that prints errors and picks exit codes. */
+import { basename } from "node:path";
+import packageFile from "../../package.json" with { type: "json" };
+import { SysError } from "../native/errno.ts";
+import { EXIT, Failure, type Host } from "../programs/host.ts";
+import { inetd, inetdRegistered } from "./inetd.ts";
+import { processHost } from "./process-host.ts";
+import { query } from "./query.ts";
+import { send } from "./send.ts";
+import { socketbox } from "./socketbox.ts";
+
+/** Returns the exit code. */
+export type Program = (host: Host, argv: readonly string[]) => Promise<number>;
+
+const PROGRAMS: ReadonlyMap<string, Program> = new Map([
+  ["socketbox", socketbox],
+  ["socketbox-inetd", inetd],
+  ["socketbox-inetd-p", inetdRegistered],
+  ["send-receive-fd", send],
+  ["socket-query", query],
+]);
+
+export async function main(host: Host, argv: readonly string[]): Promise<number> {
+  const program = PROGRAMS.get(host.name);
+  try {
+    if (!program)
+      throw new Failure(
+        EXIT.usage,
+        `this is not the name of a program; there are ${[...PROGRAMS.keys()].join(", ")}`,
+      );
+    if (argv[0] === "--version" || argv[0] === "-V") {
+      host.out(`${host.name} ${packageFile.version}\n`);
+      return EXIT.ok;
+    }
+    return await program(host, argv);
+  } catch (error) {
+    if (error instanceof Failure) {
+      host.log(error.code === EXIT.usage ? `${error.message}; see ${host.name} --help` : error.message);
+      return error.code;
+    }
+    if (error instanceof SysError) {
+      host.log(error.message);
+      return EXIT.system;
+    }
+    host.log(`a fault of ours, please report it: ${error instanceof Error ? error.stack : String(error)}`);
+    return EXIT.internal;
+  }
+}
+
+if (import.meta.main) {
+  const { name, self, argv } = ownCommandLine();
+  process.exit(await main(processHost(basename(name), self), argv));
+}
+
+/** bin/launch passes the program's name as first argument; a compiled executable goes by the name it has. */
+function ownCommandLine(): { name: string; self: string[]; argv: string[] } {
+  const [, script = "", ...argv] = process.argv;
+  if (script.startsWith("/$bunfs/")) return { name: process.argv0, self: [process.execPath], argv };
+  const [name = "", ...rest] = argv;
+  return { name, self: [process.execPath, "--config=/dev/null", "--no-env-file", script, name], argv: rest };
+}

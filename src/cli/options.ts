@@ -1,0 +1,83 @@
+/** From a split command line to values of the right type; every refusal names the option. */
+import { isatty } from "node:tty";
+import { type ArgsDef, type CommandDef, type ParsedArgs, parseArgs, renderUsage } from "citty";
+import { type Address, parseAddress } from "../model/address.ts";
+import { EXIT, Failure, type Host } from "../programs/host.ts";
+import { splitArguments } from "./argv.ts";
+
+export interface Parsed<T extends ArgsDef> {
+  readonly options: ParsedArgs<T>;
+  /** The options as they were understood, in their long form. */
+  readonly canonical: readonly string[];
+  /** What follows the options. */
+  readonly words: readonly string[];
+}
+
+/** Every program answers to these. */
+export const COMMON = {
+  help: { type: "boolean", alias: "h", description: "print this text" },
+  version: { type: "boolean", alias: "V", description: "print the version" },
+} as const satisfies ArgsDef;
+
+export function parse<T extends ArgsDef>(argv: readonly string[], definition: T): Parsed<T> {
+  const { options, words } = splitArguments(argv, definition);
+  return { options: parseArgs<T>([...options], definition), canonical: options, words };
+}
+
+/** What `--help` prints: what citty makes of the definition, and `more` below it. */
+export async function printHelp<T extends ArgsDef>(
+  host: Host,
+  command: CommandDef<T>,
+  more: string,
+): Promise<number> {
+  const text = `${(await renderUsage(command)).trimEnd()}\n\n${more.trim()}\n`;
+  host.out(isatty(1) ? text : Bun.stripANSI(text));
+  return EXIT.ok;
+}
+
+export function addressOption(name: string, value: string): Address {
+  const address = parseAddress(value);
+  if (!address)
+    throw usage(`${name}: ${JSON.stringify(value)} is not an address; expected one such as :: or 192.0.2.1`);
+  return address;
+}
+
+/** A decimal number within bounds, both included. */
+export function numberOption(name: string, value: string, least: number, most: number): number {
+  const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN;
+  if (number >= least && number <= most) return number;
+  throw usage(
+    `${name}: ${JSON.stringify(value)} is out of range; expected a number from ${least} to ${most}`,
+  );
+}
+
+/** A number of seconds, or with a unit: `500ms`, `10s`, `2m`, `1h`. In milliseconds. */
+export function durationOption(name: string, value: string): number {
+  const found = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(value);
+  if (!found)
+    throw usage(`${name}: ${JSON.stringify(value)} is not a duration; expected one such as 500ms, 10s or 2m`);
+  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[found[2] || "s"]!;
+  return Number(found[1]) * unit;
+}
+
+export function usage(message: string): Failure {
+  return new Failure(EXIT.usage, message);
+}
+
+export function noWords(words: readonly string[]): void {
+  if (words.length > 0) throw usage(`${JSON.stringify(words[0])} is one word too many`);
+}
+
+export interface Endpoint {
+  readonly address: Address;
+  readonly port: number;
+}
+
+/** `[ADDRESS]:PORT`, or `A.B.C.D:PORT`. */
+export function endpointArgument(name: string, value: string): Endpoint {
+  const found = /^(?:\[(.+)\]|([\d.]+)):(\d+)$/.exec(value);
+  const address = found && parseAddress(found[1] ?? found[2]!);
+  if (!address)
+    throw usage(`${name}: ${JSON.stringify(value)} is not an address and port; expected [ADDRESS]:PORT`);
+  return { address, port: numberOption(name, found[3]!, 0, 65535) };
+}

@@ -1,0 +1,164 @@
+/** The command line of the server: every letter of the original, with a long name beside it. */
+import { resolve } from "node:path";
+import type { ArgsDef, ParsedArgs } from "citty";
+import type { IdentityRequest } from "../io/identity.ts";
+import type { Host } from "../programs/host.ts";
+import { type ListenerOverrides, type Registration, type ServeOptions, serve } from "../programs/serve.ts";
+import { SLOT_MAX } from "../wire/registration.ts";
+import { addressOption, COMMON, noWords, numberOption, parse, printHelp, usage } from "./options.ts";
+
+export const CONFIG_OPTION = {
+  type: "string",
+  alias: "f",
+  description: "configuration file",
+  valueHint: "FILE",
+  default: "/etc/socketbox.conf",
+} as const;
+
+export const IDENTITY_OPTIONS = {
+  user: {
+    type: "string",
+    alias: "u",
+    description: "run as this user, in its primary group",
+    valueHint: "USER",
+  },
+  group: { type: "string", alias: "g", description: "run in this group", valueHint: "GROUP" },
+  groups: {
+    type: "string",
+    alias: "G",
+    description: "supplementary groups to keep, a,b,c",
+    valueHint: "LIST",
+  },
+  "keep-groups": { type: "boolean", alias: "k", description: "leave supplementary groups alone" },
+  chroot: { type: "string", alias: "x", description: "change the root folder", valueHint: "DIR" },
+} as const satisfies ArgsDef;
+
+const OPTIONS = {
+  config: CONFIG_OPTION,
+  address: {
+    type: "string",
+    alias: "l",
+    description: "address to listen on (default ::, all)",
+    valueHint: "ADDR",
+  },
+  port: { type: "string", alias: "p", description: "port to listen on (default 80)", valueHint: "PORT" },
+  transparent: { type: "boolean", alias: "t", description: "set IPV6_TRANSPARENT, needed behind TPROXY" },
+  freebind: { type: "boolean", alias: "F", description: "set IPV6_FREEBIND: the address need not exist yet" },
+  exclusive: { type: "boolean", alias: "R", description: "do not set SO_REUSEADDR" },
+  "reuse-port": { type: "boolean", alias: "r", description: "set SO_REUSEPORT: share the port" },
+  backlog: { type: "string", alias: "b", description: "listen backlog (default 4096)", valueHint: "N" },
+  socket: { type: "string", alias: "s", description: "listen on this inherited socket", valueHint: "FD" },
+  register: {
+    type: "string",
+    alias: "P",
+    description: "take slot NR of another server",
+    valueHint: "NR:PATH",
+  },
+  "clear-transparent": {
+    type: "boolean",
+    alias: "z",
+    description: "clear IPV6_TRANSPARENT on what is accepted",
+  },
+  "send-to": {
+    type: "string",
+    alias: "S",
+    description: "no rules: all to the receiver at PATH",
+    valueHint: "PATH",
+  },
+  "send-fd": {
+    type: "string",
+    alias: "i",
+    description: "no rules: all over this inherited socket",
+    valueHint: "FD",
+  },
+  substitute: { type: "boolean", alias: "U", description: "fill #//0_ … #//7_, #//P_ in paths" },
+  ...IDENTITY_OPTIONS,
+  daemon: { type: "boolean", alias: "d", description: "go to the background once it listens" },
+  exec: { type: "boolean", alias: "e", description: "bind, then become the program that follows" },
+  ...COMMON,
+} as const satisfies ArgsDef;
+
+const META = {
+  name: "socketbox",
+  description:
+    "One listening socket, many daemons: hands each connection to the daemon its address belongs to.",
+};
+
+const MORE = `
+COMMANDS
+
+  socketbox check [-f FILE]                   say all that is wrong with a configuration
+  socketbox explain [-f FILE] LOCAL REMOTE    say where a connection would go, and why
+
+A FILE whose name ends in .toml is TOML, any other is in the line format. -l or -p replace all listeners of the
+FILE; other options about listeners apply to each of them. With -e, SKBOX_LISTEN_FD holds the listener's number.
+SIGTERM accepts what has come, delivers what waits, then stops; a second one stops at once.
+
+EXIT CODES
+
+  0  it was told to stop           3  the system refused: address in use, no permission …
+  1  the configuration is wrong    11 the peer of -i or -P has gone
+  2  the command line is wrong     70 a fault of socketbox
+`;
+
+export async function serveCommand(host: Host, argv: readonly string[]): Promise<number> {
+  const { options, canonical, words } = parse(argv, OPTIONS);
+  if (options.help) return printHelp(host, { meta: META, args: OPTIONS }, MORE);
+  if (!options.exec) noWords(words);
+  else if (words.length === 0) throw usage("option -e needs a program after the options");
+  return serve(host, {
+    config: resolve(options.config),
+    listener: listenerOverrides(options),
+    identity: identityRequest(options),
+    direct: direct(options),
+    registration: options.register === undefined ? undefined : registration(options.register),
+    inherited: descriptor("-s", options.socket)[0],
+    substitute: options.substitute === true,
+    exec: options.exec ? words : undefined,
+    background: options.daemon ? canonical.filter((option) => option !== "--daemon") : undefined,
+  });
+}
+
+export function identityRequest(options: ParsedArgs<typeof IDENTITY_OPTIONS>): IdentityRequest {
+  if (options["keep-groups"] && options.groups !== undefined)
+    throw usage("options -k and -G exclude each other");
+  return {
+    user: options.user,
+    group: options.group,
+    groups: options.groups?.split(",").filter((name) => name !== ""),
+    keepGroups: options["keep-groups"],
+    chroot: options.chroot === undefined ? undefined : resolve(options.chroot),
+  };
+}
+
+function listenerOverrides(options: ParsedArgs<typeof OPTIONS>): ListenerOverrides {
+  return {
+    ...(options.address !== undefined && { address: addressOption("-l", options.address) }),
+    ...(options.port !== undefined && { port: numberOption("-p", options.port, 1, 65535) }),
+    ...(options.transparent && { transparent: true }),
+    ...(options.freebind && { freebind: true }),
+    ...(options.exclusive && { reuseAddress: false }),
+    ...(options["reuse-port"] && { reusePort: true }),
+    ...(options["clear-transparent"] && { clearTransparent: true }),
+    ...(options.backlog !== undefined && { backlog: numberOption("-b", options.backlog, 0, 0x7fffffff) }),
+  };
+}
+
+function direct(options: ParsedArgs<typeof OPTIONS>): ServeOptions["direct"] {
+  const { "send-to": path, "send-fd": fd } = options;
+  if (path !== undefined && fd !== undefined) throw usage("options -S and -i exclude each other");
+  if (fd !== undefined) return { kind: "fd", fd: descriptor("-i", fd)[0]! };
+  return path === undefined ? undefined : { kind: "unix", path: path.startsWith("@") ? path : resolve(path) };
+}
+
+function registration(text: string): Registration {
+  const [, slot, path] = /^(\d+):(.+)$/.exec(text) ?? [];
+  if (slot === undefined || path === undefined) {
+    throw usage(`-P: ${JSON.stringify(text)} is not a slot and a path; expected one such as 3:/run/registry`);
+  }
+  return { slot: numberOption("-P", slot, 0, SLOT_MAX), path: resolve(path) };
+}
+
+function descriptor(name: string, value: string | undefined): number[] {
+  return value === undefined ? [] : [numberOption(name, value, 0, 0x7fffffff)];
+}

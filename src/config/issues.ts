@@ -1,0 +1,63 @@
+/** What the schema says against a document, in our words, and the document without it. */
+import * as v from "valibot";
+import { Fault, quoted } from "./fault.ts";
+import type { Way } from "./places.ts";
+import { ACTIONS, DocumentSchema, RECEIVERS } from "./schema.ts";
+
+export interface Misshape {
+  readonly way: Way;
+  /** Whether the fault is about the last key of the way, or about its value. */
+  readonly part: "key" | "value";
+  readonly fault: Fault;
+}
+
+type Issue = v.BaseIssue<unknown>;
+
+/** Everything that is wrong with the shape of `document`, at most one fault for each place. */
+export function misshapes(document: unknown): Misshape[] {
+  const found = (v.safeParse(DocumentSchema, document).issues ?? []).flatMap(innermost).map(translate);
+  const ways = new Set<string>();
+  return found.filter(({ way, fault }) => {
+    const key = JSON.stringify([way, fault.what]);
+    return !ways.has(key) && ways.add(key);
+  });
+}
+
+/** Takes out of `document` whatever is misshapen, so that the rest can still be read for its own faults. */
+export function prune(document: unknown, found: readonly Misshape[]): void {
+  for (const { way } of found) {
+    let holder = document as Record<string | number, unknown> | undefined;
+    for (const step of way.slice(0, -1)) holder = holder?.[step] as typeof holder;
+    const last = way.at(-1);
+    if (holder && last !== undefined) holder[last] = undefined;
+  }
+}
+
+/** Where a value may be one thing or a list of it, what is wrong inside the list says more than "neither". */
+function innermost(issue: Issue): Issue[] {
+  const inside = issue.issues?.filter(({ path }) => path !== undefined) ?? [];
+  if (inside.length === 0) return [issue];
+  return inside.flatMap((inner) =>
+    innermost({ ...inner, path: [...(issue.path ?? []), ...inner.path!] } as Issue),
+  );
+}
+
+function translate({ type, expected, input, message, path }: Issue): Misshape {
+  const way = (path ?? []).map(({ key }) => key as string | number);
+  const name = way.at(-1) ?? "document";
+  if (type === "strict_object" && expected === "never") {
+    return { way, part: "key", fault: new Fault(`unknown key ${quoted(String(name))}`, message) };
+  }
+  if (type === "strict_object" && input === undefined) {
+    const wanted = way[0] === "target" ? RECEIVERS : ACTIONS;
+    return { way, part: "value", fault: new Fault(`there is no ${quoted(String(name))}`, wanted) };
+  }
+  const noun = typeof name === "number" ? String(way.findLast((step) => typeof step === "string")) : name;
+  return { way, part: "value", fault: new Fault(`${noun} is ${valueText(input)}`, message) };
+}
+
+function valueText(value: unknown): string {
+  if (typeof value === "string") return quoted(value);
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
+  return typeof value === "object" ? "a table" : String(value);
+}

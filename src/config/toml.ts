@@ -1,0 +1,320 @@
+/** The TOML language: text to document, document to draft. Its shape is in schema.ts, its places in places.ts. */
+import { parse, TomlError } from "smol-toml";
+import { type AddressPattern, parseAddress } from "../model/address.ts";
+import { hasBraces, type Receiver, type Target } from "../model/target.ts";
+import type { Action, DraftRoute, DraftTable, PortRange } from "../routing/draft.ts";
+import {
+  LISTENER_DEFAULTS,
+  type ListenerSettings,
+  type Reading,
+  SERVER_DEFAULTS,
+  type ServerSettings,
+} from "./configuration.ts";
+import { Fault, Findings, quoted } from "./fault.ts";
+import { misshapes, prune } from "./issues.ts";
+import { isRelative, pathFault, templateFault } from "./path.ts";
+import { Places, type Way } from "./places.ts";
+import { ACTIONS, type Document, RECEIVERS, SLOT_LAST, WAIT_SECONDS_LAST, WAITS } from "./schema.ts";
+import { Targets } from "./targets.ts";
+import {
+  FD_LAST,
+  hostBitsFault,
+  notAnAddress,
+  parseNumber,
+  parsePattern,
+  parsePorts,
+  withoutHostBits,
+} from "./words.ts";
+
+/** The table of the routes at the top, where every lookup starts. */
+const MAIN = "main";
+
+type Route = NonNullable<Document["route"]>[number];
+type Listen = NonNullable<Document["listen"]>[number];
+
+/** Reads a whole configuration in TOML; `file` is what places call it. */
+export function readToml(file: string, text: string): Reading {
+  const document = parseDocument(file, text);
+  if ("diagnostics" in document) return document;
+  return new DocumentReader(new Places(file, text), document.document).read();
+}
+
+function parseDocument(file: string, text: string): { document: Document } | Reading {
+  try {
+    return { document: parse(text) as Document };
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const findings = new Findings();
+    const what = error.message.split("\n")[0]!.replace(/^Invalid TOML document: /, "");
+    findings.error({ file, line: error.line, column: error.column }, new Fault(what, "TOML"));
+    return findings.refusal();
+  }
+}
+
+class DocumentReader {
+  readonly #places: Places;
+  readonly #document: Document;
+  readonly #findings = new Findings();
+  readonly #targets = new Targets();
+  /** By name, as `[target.NAME]` says. */
+  readonly #named = new Map<string, Target | undefined>();
+  /** What each text of a `to` means: most files name the same few again and again. */
+  readonly #actions = new Map<string, Action | Fault>();
+  readonly #listeners = new Map<string, number>();
+
+  constructor(places: Places, document: Document) {
+    this.#places = places;
+    this.#document = document;
+  }
+
+  read(): Reading {
+    const found = misshapes(this.#document);
+    for (const { way, part, fault } of found) {
+      this.#findings.error(part === "key" ? this.#places.ofKey(way) : this.#places.ofValue(way), fault);
+    }
+    prune(this.#document, found);
+    const { server, listen, route, table, target } = this.#document;
+    const listeners = listen ? this.#readListeners(listen) : [LISTENER_DEFAULTS];
+    for (const [index, { name }] of listeners.entries()) this.#listeners.set(name, index);
+    for (const [name, settings] of Object.entries(target ?? {}))
+      this.#named.set(name, this.#readTarget(name, settings));
+    if (table && Object.hasOwn(table, MAIN)) {
+      const fault = new Fault(
+        `the table ${quoted(MAIN)} is the one of the routes at the top`,
+        "[[route]], or another name",
+      );
+      this.#findings.error(this.#places.ofKey(["table", MAIN]), fault);
+    }
+    const tables = [
+      this.#readTable(MAIN, [], route),
+      ...Object.entries(table ?? {}).map(([name, inside]) =>
+        this.#readTable(name, ["table", name], inside?.route),
+      ),
+    ];
+    return this.#findings.reading({ server: this.#readServer(server), listeners, draft: { tables } });
+  }
+
+  #readServer(server: Document["server"]): ServerSettings {
+    const { user, group, groups, chroot, workers } = server ?? {};
+    if (chroot !== undefined && !chroot.startsWith("/")) {
+      this.#fault(
+        ["server", "chroot"],
+        new Fault(`chroot ${quoted(chroot)} is relative`, "an absolute path"),
+      );
+    }
+    return {
+      ...(user !== undefined && { user: String(user) }),
+      ...(group !== undefined && { group: String(group) }),
+      ...(groups !== undefined && { groups: groups.map(String) }),
+      ...(chroot !== undefined && { chroot }),
+      workers: workers ?? SERVER_DEFAULTS.workers,
+    };
+  }
+
+  #readListeners(all: readonly Listen[]): ListenerSettings[] {
+    const names = new Set<string>();
+    return all.map((listen, index) => {
+      const name = listen?.name ?? (all.length === 1 ? LISTENER_DEFAULTS.name : `listen-${index + 1}`);
+      if (names.has(name)) {
+        this.#fault(
+          ["listen", index, "name"],
+          new Fault(`a second listener ${quoted(name)}`, "each name once"),
+        );
+      }
+      names.add(name);
+      return this.#readListener(name, listen ?? {}, ["listen", index]);
+    });
+  }
+
+  #readListener(name: string, listen: Listen, way: Way): ListenerSettings {
+    const { netns, device } = listen;
+    return {
+      name,
+      ...this.#readBindAddress(listen.address, [...way, "address"]),
+      port: listen.port ?? LISTENER_DEFAULTS.port,
+      transparent: listen.transparent ?? LISTENER_DEFAULTS.transparent,
+      freebind: listen.freebind ?? LISTENER_DEFAULTS.freebind,
+      reuseAddress: listen["reuse-address"] ?? LISTENER_DEFAULTS.reuseAddress,
+      reusePort: listen["reuse-port"] ?? LISTENER_DEFAULTS.reusePort,
+      backlog: listen.backlog ?? LISTENER_DEFAULTS.backlog,
+      clearTransparent: listen["clear-transparent"] ?? LISTENER_DEFAULTS.clearTransparent,
+      ...(netns !== undefined && { netns }),
+      ...(device !== undefined && { device }),
+    };
+  }
+
+  #readBindAddress(text: string | undefined, way: Way): Pick<ListenerSettings, "address" | "scope"> {
+    const { address: everywhere, scope: none } = LISTENER_DEFAULTS;
+    if (text === undefined) return { address: everywhere, scope: none };
+    const [written = "", scopeText, ...others] = text.split("%");
+    const address = others.length === 0 ? parseAddress(written) : undefined;
+    if (!address) this.#fault(way, notAnAddress("address", text));
+    const scope = scopeText === undefined ? none : parseNumber("scope", scopeText, 1, 0xffffffff);
+    if (scope instanceof Fault) this.#fault(way, new Fault(scope.what, "the number of the interface"));
+    return { address: address ?? everywhere, scope: scope instanceof Fault ? none : scope };
+  }
+
+  #readTarget(
+    name: string,
+    settings: NonNullable<Document["target"]>[string] | undefined,
+  ): Target | undefined {
+    if (settings?.to === undefined) return undefined;
+    const way = ["target", name];
+    const receiver = this.#receiver(settings.to, RECEIVERS);
+    const waitMs = settings.wait === undefined ? undefined : waitOf(settings.wait);
+    if (receiver instanceof Fault) this.#fault([...way, "to"], receiver);
+    if (waitMs instanceof Fault) this.#fault([...way, "wait"], waitMs);
+    if (receiver instanceof Fault || waitMs instanceof Fault) return undefined;
+    const target = this.#targets.of(receiver);
+    return { ...target, name, queue: settings.queue ?? target.queue, waitMs: waitMs ?? target.waitMs };
+  }
+
+  #readTable(name: string, way: Way, routes: readonly (Route | undefined)[] = []): DraftTable {
+    const place =
+      way.length === 0 ? { file: this.#places.file, line: 1, column: 1 } : this.#places.ofKey(way);
+    const drafts = routes.flatMap((route, index) => {
+      const draft = route && this.#readRoute(route, [...way, "route", index]);
+      return draft ? [draft] : [];
+    });
+    return { name, place, routes: drafts };
+  }
+
+  #readRoute(route: Route, way: Way): DraftRoute | undefined {
+    const action = route.to === undefined ? undefined : this.#action(route.to);
+    if (action instanceof Fault) this.#fault([...way, "to"], action);
+    const draft = {
+      place: this.#places.ofValue(way),
+      local: this.#patterns("local", route.local, way),
+      localPorts: this.#ports("port", route.port, way),
+      remote: this.#patterns("remote", route.remote, way),
+      remotePorts: this.#ports("remote-port", route["remote-port"], way),
+      listeners: this.#each("listener", route.listener, way, (name) => this.#listener(name)),
+    };
+    return action === undefined || action instanceof Fault ? undefined : { ...draft, action };
+  }
+
+  #patterns(key: string, value: Route["local"], way: Way): AddressPattern[] {
+    return this.#each(key, value, way, (text, itemWay) => {
+      const pattern = parsePattern(key, text);
+      const fault = pattern instanceof Fault ? undefined : hostBitsFault(key, pattern);
+      if (!fault || pattern instanceof Fault) return pattern;
+      this.#findings.warning(this.#places.ofValue(itemWay), fault);
+      return withoutHostBits(pattern);
+    });
+  }
+
+  #ports(key: string, value: Route["port"], way: Way): PortRange[] {
+    return this.#each(key, value, way, (port) =>
+      typeof port === "number" ? { first: port, last: port } : parsePorts(key, port),
+    );
+  }
+
+  #listener(name: string): number | Fault {
+    const known = [...this.#listeners.keys()].map(quoted).join(", ");
+    return this.#listeners.get(name) ?? new Fault(`there is no listener ${quoted(name)}`, known);
+  }
+
+  /** Reads the one value or the list under `key`; what is wrong with one is reported with its own place. */
+  #each<Item extends string | number, Result extends object | number>(
+    key: string,
+    value: Item | readonly Item[] | undefined,
+    way: Way,
+    read: (item: Item, way: Way) => Result | Fault,
+  ): Result[] {
+    if (value === undefined) return [];
+    const isList = typeof value === "object";
+    const items: readonly (Item | undefined)[] = isList ? value : [value];
+    const results: Result[] = [];
+    for (const [index, item] of items.entries()) {
+      if (item === undefined) continue; // pruned
+      const itemWay = isList ? [...way, key, index] : [...way, key];
+      const result = read(item, itemWay);
+      if (result instanceof Fault) this.#fault(itemWay, result);
+      else results.push(result);
+    }
+    return results;
+  }
+
+  #action(text: string): Action | Fault {
+    const known = this.#actions.get(text);
+    if (known) return known;
+    const action = this.#parseAction(text);
+    this.#actions.set(text, action);
+    return action;
+  }
+
+  #parseAction(text: string): Action | Fault {
+    if (text === "deny") return { kind: "deny" };
+    const name = text.slice(text.indexOf(":") + 1);
+    if (text.startsWith("table:")) {
+      if (name !== MAIN && Object.hasOwn(this.#document.table ?? {}, name))
+        return { kind: "table", table: name };
+      return new Fault(
+        `there is no table ${quoted(name)}`,
+        `[[table.${name}.route]], or ${known(this.#document.table)}`,
+      );
+    }
+    if (text.startsWith("target:")) {
+      if (!this.#named.has(name)) {
+        return new Fault(
+          `there is no target ${quoted(name)}`,
+          `[target.${name}], or ${known(this.#document.target)}`,
+        );
+      }
+      // One whose own settings are wrong has been reported there.
+      const target = this.#named.get(name);
+      return target ? { kind: "target", target } : { kind: "deny" };
+    }
+    const receiver = this.#receiver(text, ACTIONS);
+    return receiver instanceof Fault ? receiver : { kind: "target", target: this.#targets.of(receiver) };
+  }
+
+  #receiver(text: string, expected: string): Receiver | Fault {
+    const colon = text.indexOf(":");
+    const value = text.slice(colon + 1);
+    switch (colon < 0 ? "" : text.slice(0, colon)) {
+      case "unix":
+        return unixReceiver(value);
+      case "fd": {
+        const fd = parseNumber("descriptor", value, 0, FD_LAST);
+        return fd instanceof Fault ? fd : { kind: "fd", fd };
+      }
+      case "slot": {
+        const slots = this.#document.slots ?? {};
+        const slot = Object.hasOwn(slots, value) ? slots[value]! : parseNumber("slot", value, 0, SLOT_LAST);
+        if (!(slot instanceof Fault)) return { kind: "slot", slot };
+        return /^\d/.test(value)
+          ? slot
+          : new Fault(`there is no slot ${quoted(value)}`, `a number, or a name in [slots]`);
+      }
+      default:
+        return new Fault(`${quoted(text)} is no place to go to`, expected);
+    }
+  }
+
+  #fault(way: Way, fault: Fault): void {
+    this.#findings.error(this.#places.ofValue(way), fault);
+  }
+}
+
+function unixReceiver(path: string): Receiver | Fault {
+  if (path !== "" && isRelative(path)) return new Fault(`path ${quoted(path)} is relative`, "/path or @name");
+  const fault = /[{}]/.test(path) ? templateFault(path) : pathFault(path);
+  if (fault) return fault;
+  return hasBraces(path) ? { kind: "unix", path, fill: "braces" } : { kind: "unix", path };
+}
+
+/** Milliseconds. */
+function waitOf(wait: number | string): number | Fault {
+  const found = /^(\d+)(ms|s|m)$/.exec(typeof wait === "number" ? `${Math.round(wait * 1000)}ms` : wait);
+  if (!found) return new Fault(`wait is ${quoted(String(wait))}`, WAITS);
+  const ms = Number(found[1]) * { ms: 1, s: 1000, m: 60_000 }[found[2] as "ms" | "s" | "m"];
+  return ms <= WAIT_SECONDS_LAST * 1000
+    ? ms
+    : new Fault(`wait ${quoted(String(wait))} is too long`, `at most ${WAIT_SECONDS_LAST} seconds`);
+}
+
+function known(tables: object | undefined): string {
+  const names = Object.keys(tables ?? {});
+  return names.length > 0 ? `one of ${names.map(quoted).join(", ")}` : "another action";
+}

@@ -1,0 +1,184 @@
+/** The acceptors as the control plane sees them: started, given orders, listened to, and stopped. */
+import { Worker } from "node:worker_threads";
+import type { Entry } from "../io/journal.ts";
+import { formatFlow } from "../model/flow.ts";
+import { formatReceiver } from "../model/target.ts";
+import { acceptorScript } from "../native/assets.ts";
+import { check, errnoName } from "../native/errno.ts";
+import { native } from "../native/library.ts";
+import { flowOf } from "../routing/record.ts";
+import type { Table } from "../routing/table.ts";
+import type { StrictMode } from "../wire/handoff.ts";
+import { EXIT, type Host } from "./host.ts";
+import { COUNTERS, Counters, type Order, type Report, type Source } from "./orders.ts";
+
+/** Descriptors kept free of waiting connections, for everything else that needs one. */
+const RESERVED_FDS = 256;
+
+interface Member {
+  readonly worker: Worker;
+  readonly wake: number;
+  readonly counters: Counters;
+}
+
+export interface Service {
+  readonly table: Table;
+  readonly strict: StrictMode;
+  /** Names of the listeners, by index. */
+  readonly listeners: readonly string[];
+  readonly sources: readonly (Source & { readonly worker: number })[];
+}
+
+export class Acceptors {
+  readonly #host: Host;
+  readonly #members: readonly Member[];
+  #listeners: readonly string[] = [];
+  #running: number;
+  #stopping = false;
+  #exitWhenLost = false;
+  #finish: (code: number) => void = () => {};
+  #code: number = EXIT.ok;
+
+  private constructor(host: Host, members: readonly Member[]) {
+    this.#host = host;
+    this.#members = members;
+    this.#running = members.length;
+  }
+
+  /**
+   * Starts them and waits until each has loaded its code and the helper: after a chroot neither could be found, and
+   * threads made later would not have been there when privileges were given up.
+   */
+  static async start(host: Host, count: number): Promise<Acceptors> {
+    const members = Array.from({ length: count }, (): Member => {
+      const wake = check(native.sb_eventfd(), "eventfd");
+      return { worker: new Worker(acceptorScript), wake, counters: new Counters() };
+    });
+    await Promise.all(members.map(({ worker }) => loaded(worker)));
+    return new Acceptors(host, members);
+  }
+
+  serve({ table, strict, sources, listeners }: Service): void {
+    this.#listeners = listeners;
+    const waitingMax = Math.max(
+      1,
+      Math.floor((native.sb_raise_nofile() - RESERVED_FDS) / 2 / this.#members.length),
+    );
+    for (const [index, { worker, wake, counters }] of this.#members.entries()) {
+      worker.on("message", (report: Report) => this.#hear(report));
+      worker.on("error", (error) => this.#failed(error));
+      const own = sources.filter((source) => source.worker === index);
+      const order: Order = {
+        kind: "serve",
+        table,
+        sources: own,
+        strict,
+        counters: counters.buffer,
+        wake,
+        waitingMax,
+      };
+      worker.postMessage(order);
+    }
+  }
+
+  /** Resolves to the exit code when all have stopped. */
+  async end({ exitWhenLost }: { exitWhenLost: boolean }): Promise<number> {
+    this.#exitWhenLost = exitWhenLost;
+    const finished = new Promise<number>((resolve) => {
+      this.#finish = resolve;
+    });
+    for (const signal of ["SIGTERM", "SIGINT"] as const)
+      this.#host.onSignal(signal, () => this.stop(EXIT.ok));
+    const code = await finished;
+    this.#host.log(`stopped: ${this.#totals()}`);
+    return code;
+  }
+
+  /** Lets what has come be delivered, then ends; a second call ends at once. */
+  stop(code: number): void {
+    if (!this.#stopping) this.#code = code;
+    this.#order({ kind: this.#stopping ? "end" : "stop" });
+    this.#stopping = true;
+  }
+
+  #order(order: Order): void {
+    for (const { worker, wake } of this.#members) {
+      worker.postMessage(order);
+      native.sb_eventfd_add(wake);
+    }
+  }
+
+  #hear(report: Report): void {
+    switch (report.kind) {
+      case "loaded":
+        return;
+      case "gave-up":
+        for (const entry of report.entries) this.#host.log(describeEntry(entry, this.#listeners));
+        return;
+      case "way":
+        this.#host.log(describeWay(report.receiver, report.step, report.errno));
+        return;
+      case "lost":
+        this.#host.log(`${formatReceiver(report.receiver)}: its peer has gone`);
+        if (this.#exitWhenLost) this.stop(EXIT.peerGone);
+        return;
+      case "paused":
+        this.#host.log(describePause(report.errno));
+        return;
+      case "resumed":
+        this.#host.log("accepting goes on");
+        return;
+      case "source-ended":
+        this.#host.log("the server that we registered with has gone");
+        this.stop(EXIT.peerGone);
+        return;
+      case "stopped":
+        if (--this.#running === 0) this.#finish(this.#code);
+        return;
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#host.log(
+      `a fault of ours, please report it: ${error instanceof Error ? error.stack : String(error)}`,
+    );
+    this.#finish(EXIT.internal);
+  }
+
+  #totals(): string {
+    return COUNTERS.map((counter) => {
+      const sum = this.#members.reduce((total, { counters }) => total + counters.get(counter), 0);
+      return `${sum} ${counter}`;
+    })
+      .filter((text) => !text.startsWith("0 "))
+      .join(", ");
+  }
+}
+
+function loaded(worker: Worker): Promise<void> {
+  return new Promise((resolve, reject) => {
+    worker.once("message", () => resolve());
+    worker.once("error", reject);
+  });
+}
+
+function describeEntry(
+  { reason, target, flow, listener, count }: Entry,
+  listeners: readonly string[],
+): string {
+  const where = target ? ` (to ${target})` : "";
+  if (!flow || listener === undefined) return `${count} more connections given up: ${reason}${where}`;
+  const by = listeners.length > 1 ? ` by listener ${listeners[listener]}` : "";
+  return `connection given up: ${reason}${where}: ${formatFlow(flowOf(flow, 0, listener))}${by}`;
+}
+
+function describePause(errno: number): string {
+  const why = errno ? errnoName(errno) : "too many connections wait";
+  return `accepting pauses: ${why}; clients wait in the backlog`;
+}
+
+function describeWay(receiver: string, step: string, errno: number): string {
+  return errno
+    ? `${receiver}: ${step}: ${errnoName(errno)}; its connections wait`
+    : `${receiver}: reached again`;
+}

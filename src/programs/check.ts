@@ -1,0 +1,28 @@
+/** `socketbox check`: everything that is wrong with a configuration, and the verdict. */
+import { formatDiagnostic } from "../model/diagnostic.ts";
+import { configure, readText } from "./configure.ts";
+import { EXIT, type Host } from "./host.ts";
+
+export function check(host: Host, file: string): number {
+  const { diagnostics, configured } = configure(file, readText(file));
+  for (const diagnostic of diagnostics) host.out(`${formatDiagnostic(diagnostic)}\n`);
+  const errors = diagnostics.filter(({ severity }) => severity === "error").length;
+  if (!configured) {
+    host.out(`${file}: refused, ${counted(errors, "error")}\n`);
+    return EXIT.refused;
+  }
+  const { draft, listeners } = configured.configuration;
+  const routes = draft.tables.reduce((sum, table) => sum + table.routes.length, 0);
+  const parts = [
+    counted(listeners.length, "listener"),
+    counted(routes, "route"),
+    `in ${counted(draft.tables.length, "table")}`,
+    `to ${counted(configured.table.targets.length, "target")}`,
+  ];
+  host.out(`${file}: good: ${parts.join(" ")}; ${counted(diagnostics.length, "warning")}\n`);
+  return EXIT.ok;
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,332 @@
+/**
+ * `socketbox-inetd`: for each received connection, a program with the connection as its standard input and output.
+ * One thread, one loop; nothing is taken from the mailbox that could not be started.
+ */
+import { BATCH } from "../io/deliver.ts";
+import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
+import { bindMailbox, type Mailbox, receive, registerMailbox } from "../io/mailbox.ts";
+import { EVENT, Reactor, type Timer, type Watch } from "../io/reactor.ts";
+import { onSignals } from "../io/signals.ts";
+import {
+  type Child,
+  findProgram,
+  formatEnding,
+  reap,
+  type StartedWith,
+  spawn,
+  startedWith,
+} from "../io/spawn.ts";
+import { formatPlain } from "../model/address.ts";
+import { type Flow, formatFlow } from "../model/flow.ts";
+import { ERRNO, errnoName, SysError } from "../native/errno.ts";
+import { native } from "../native/library.ts";
+import { FLOW_FD_WORD } from "../native/structs.ts";
+import { FLOW_WORDS, flowOf } from "../routing/record.ts";
+import type { StrictMode } from "../wire/handoff.ts";
+import { childEnvironment, EXIT, type Host, strictMode } from "./host.ts";
+import { type PerSource, type Rate, RateWindow, SourceCounts } from "./limits.ts";
+
+export interface InetdOptions {
+  /** Where connections come from: a path to bind, or a slot of the server there. */
+  readonly path: string;
+  readonly slot: number | undefined;
+  /** Program and arguments. */
+  readonly command: readonly string[];
+  readonly identity: IdentityRequest;
+  readonly noNewPrivs: boolean;
+  /** The most children at a time. */
+  readonly max: number;
+  readonly perSource: PerSource | undefined;
+  readonly rate: Rate | undefined;
+  /** After SIGTERM, how long to wait for children; 0: leave them alone. */
+  readonly drainMs: number;
+}
+
+/** How long to wait before trying again what failed for want of descriptors, processes or memory. */
+const RETRY_MS = 100;
+
+/** Errors of starting a program that pass; any other is the program's own and would come again at once. */
+const PASSING: ReadonlySet<number> = new Set([ERRNO.EAGAIN, ERRNO.ENOMEM, ERRNO.EMFILE, ERRNO.ENFILE]);
+
+/** Why a message brought no connection, by the error that sb_receive_fds gives it. */
+const DROPPED: ReadonlyMap<number, string> = new Map([
+  [ERRNO.EBADMSG, "there is no socket in it"],
+  [ERRNO.EPROTOTYPE, "what is in it is not a connection"],
+  [ERRNO.EMFILE, "no descriptor was free for what was in it"],
+]);
+
+export function inetd(host: Host, options: InetdOptions): number {
+  const strict = strictMode(host);
+  const started = startedWith(host.env.SOCKETBOX_STARTED);
+  const { path, slot } = options;
+  using mailbox = slot === undefined ? bindMailbox(path) : registerMailbox(path, slot);
+  assumeIdentity(resolveIdentity(options.identity), { confine: false });
+  const program = findProgram(options.command[0]!, host.env.PATH);
+  host.log(`ready: ${slot === undefined ? path : `slot ${slot} of ${path}`} to ${program}`);
+  using server = new Inetd(host, options, mailbox, program, strict, started);
+  return server.run();
+}
+
+interface Running {
+  readonly child: Child;
+  readonly flow: Flow;
+  readonly since: number;
+  readonly source: string | undefined;
+}
+
+interface Received {
+  readonly fd: number;
+  readonly flow: Flow;
+}
+
+class Inetd implements Disposable {
+  readonly #reactor = new Reactor();
+  readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
+  readonly #running = new Set<Running>();
+  /** Received, and not started yet because the system had no room for one more process. */
+  readonly #held: Received[] = [];
+  readonly #sources: SourceCounts | undefined;
+  readonly #rate: RateWindow | undefined;
+  readonly #environment: Record<string, string | undefined>;
+  #watch: Watch | undefined;
+  #timer: Timer | undefined;
+  /** What was last logged as the reason of a pause; a flood of equal lines says nothing. */
+  #pausedFor = "";
+  #stopping = false;
+  /** The mailbox is empty, and stays so. */
+  #done = false;
+  #code: number = EXIT.ok;
+
+  constructor(
+    readonly host: Host,
+    readonly options: InetdOptions,
+    readonly mailbox: Mailbox,
+    readonly program: string,
+    readonly strict: StrictMode,
+    readonly started: StartedWith,
+  ) {
+    this.#sources = options.perSource && new SourceCounts(options.perSource);
+    this.#rate = options.rate && new RateWindow(options.rate);
+    this.#environment = childEnvironment(host.env);
+  }
+
+  run(): number {
+    using _signals = onSignals(this.#reactor, {
+      SIGTERM: () => this.#stop(),
+      SIGINT: () => this.#stop(),
+    });
+    this.#resume();
+    this.#reactor.run();
+    for (const { fd, flow } of this.#held) this.#refuse(fd, flow, "shutdown");
+    return this.#code;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { child } of this.#running) child.pidfd.close();
+    this.#reactor[Symbol.dispose]();
+  }
+
+  /** Takes as many connections as may be started now, and waits for what must change before there can be more. */
+  #take(): void {
+    const room = this.#room();
+    if (room <= 0) this.#pause(this.#limitReached());
+    else this.#takeUpTo(room);
+  }
+
+  #takeUpTo(room: number): void {
+    const count = receive(this.mailbox, this.#flows, Math.min(room, BATCH), this.strict);
+    if (count < 0) this.#cannotReceive(-count);
+    if (count === 0 && this.#stopping) this.#finish();
+    for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
+      const fd = this.#flows[at + FLOW_FD_WORD]! | 0;
+      if (fd < 0) this.host.log(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
+      else this.#held.push({ fd, flow: flowOf(this.#flows, at, 0) });
+    }
+    this.#startHeld();
+    if (this.#stopping && count > 0 && this.#held.length === 0) this.#take();
+  }
+
+  #startHeld(): void {
+    for (;;) {
+      const next = this.#held[0];
+      if (!next) return;
+      if (!this.#start(next)) return;
+      this.#held.shift();
+    }
+  }
+
+  /** Whether the connection is done with: started, refused or given up. False: it has to be tried again. */
+  #start({ fd, flow }: Received): boolean {
+    const source = this.#sources?.admit(flow.remote);
+    if (this.#sources && source === undefined) {
+      this.#refuse(fd, flow, "limit (--per-source)");
+      return true;
+    }
+    try {
+      const child = spawn(this.#command(fd, flow), this.started);
+      native.sb_close(fd);
+      this.#adopt({ child, flow, since: performance.now(), source });
+      return true;
+    } catch (error) {
+      if (source !== undefined) this.#sources!.release(source);
+      if (!(error instanceof SysError)) throw error;
+      if (!PASSING.has(error.errno)) {
+        this.#refuse(fd, flow, error.message);
+        return true;
+      }
+      this.#pause(error.message, RETRY_MS);
+      return false;
+    }
+  }
+
+  #command(fd: number, flow: Flow) {
+    return {
+      program: this.program,
+      argv: this.options.command,
+      env: { ...this.#environment, ...connectionEnvironment(flow) },
+      stdin: fd,
+      stdout: fd,
+      newSession: true,
+      noNewPrivs: this.options.noNewPrivs,
+    };
+  }
+
+  #adopt(running: Running): void {
+    const { child, flow } = running;
+    this.#running.add(running);
+    this.#rate?.note(running.since);
+    this.host.log(`start ${child.pid}: ${formatFlow(flow)} (${this.#running.size} running)`);
+    const watch = this.#reactor.watch(child.pidfd.number, EVENT.in, () => {
+      const ending = reap(child);
+      if (!ending) return;
+      watch.cancel();
+      child.pidfd.close();
+      this.#running.delete(running);
+      if (running.source !== undefined) this.#sources!.release(running.source);
+      const seconds = ((performance.now() - running.since) / 1000).toFixed(3);
+      this.host.log(
+        `end ${child.pid}: ${formatEnding(ending)} after ${seconds} s (${this.#running.size} running)`,
+      );
+      if (this.#done && this.#running.size === 0) this.#reactor.stop();
+      this.#resume();
+    });
+  }
+
+  #refuse(fd: number, flow: Flow, reason: string): void {
+    native.sb_close(fd);
+    this.host.log(`connection given up: ${reason}: ${formatFlow(flow)}`);
+  }
+
+  #room(): number {
+    const children = this.options.max - this.#running.size - this.#held.length;
+    return Math.min(children, this.#rate?.room(performance.now()) ?? children);
+  }
+
+  #limitReached(): string {
+    return this.#running.size >= this.options.max
+      ? `limit of ${this.options.max} reached (--max)`
+      : "limit (--rate)";
+  }
+
+  #cannotReceive(errno: number): void {
+    if (
+      errno === ERRNO.EMFILE ||
+      errno === ERRNO.ENFILE ||
+      errno === ERRNO.ENOMEM ||
+      errno === ERRNO.ENOBUFS
+    ) {
+      this.#pause(errnoName(errno), RETRY_MS);
+      return;
+    }
+    this.host.log(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
+    this.#code = EXIT.peerGone;
+    this.#finish();
+  }
+
+  /** Takes nothing more until a child has ended, the rate allows it, or `retryMs` have passed. */
+  #pause(reason: string, retryMs?: number): void {
+    if (this.#pausedFor !== reason) this.host.log(`pausing: ${reason}; connections wait`);
+    this.#pausedFor = reason;
+    this.#watch?.cancel();
+    this.#watch = undefined;
+    const delay = retryMs ?? this.#rate?.delay(performance.now()) ?? 0;
+    if (delay > 0 && !this.#timer) {
+      this.#timer = this.#reactor.after(delay, () => {
+        this.#timer = undefined;
+        this.#resume();
+      });
+    }
+  }
+
+  #resume(): void {
+    if (this.#done) return;
+    this.#startHeld();
+    if (this.#held.length > 0 || this.#room() <= 0) {
+      if (this.#held.length === 0) this.#pause(this.#limitReached());
+      return;
+    }
+    this.#pausedFor = "";
+    this.#watch ??= this.#reactor.watch(this.mailbox.fd.number, EVENT.in, () => this.#take());
+    if (this.#stopping) this.#take();
+  }
+
+  /** Whoever sends from now on is told that nobody is here; what was sent before is still served. */
+  #stop(): void {
+    if (this.#stopping) {
+      this.#reactor.stop();
+      return;
+    }
+    this.#stopping = true;
+    this.host.log("stopping: taking what has come");
+    this.mailbox.remove();
+    this.mailbox.refuse();
+    this.#resume();
+  }
+
+  /** Nothing will come any more. */
+  #finish(): void {
+    this.#done = true;
+    this.#watch?.cancel();
+    this.#watch = undefined;
+    const drains = this.#stopping && this.options.drainMs > 0 && this.#running.size > 0;
+    if (!drains) {
+      this.#reactor.stop();
+      return;
+    }
+    this.host.log(`waiting for ${this.#running.size} children`);
+    this.#reactor.after(this.options.drainMs, () => this.#reactor.stop());
+  }
+}
+
+/**
+ * What a program finds in its environment about the connection: after the habits of tcpserver(1), of systemd
+ * (systemd.socket(5), Accept=yes), and of CGI (RFC 3875). IPv4 addresses are written plainly.
+ */
+export function connectionEnvironment(flow: Flow): Record<string, string | undefined> {
+  // A Unix stream has no addresses; one that stands in our own environment would be somebody else's.
+  if (flow.localPort === 0) return { ...NO_ADDRESSES, PROTO: "UNIX" };
+  const [local, remote] = [formatPlain(flow.local), formatPlain(flow.remote)];
+  const [localPort, remotePort] = [String(flow.localPort), String(flow.remotePort)];
+  return {
+    PROTO: "TCP",
+    TCPLOCALIP: local,
+    TCPLOCALPORT: localPort,
+    TCPREMOTEIP: remote,
+    TCPREMOTEPORT: remotePort,
+    REMOTE_ADDR: remote,
+    REMOTE_PORT: remotePort,
+    SERVER_ADDR: local,
+    SERVER_PORT: localPort,
+  };
+}
+
+const NO_ADDRESSES = {
+  TCPLOCALIP: undefined,
+  TCPLOCALPORT: undefined,
+  TCPREMOTEIP: undefined,
+  TCPREMOTEPORT: undefined,
+  REMOTE_ADDR: undefined,
+  REMOTE_PORT: undefined,
+  SERVER_ADDR: undefined,
+  SERVER_PORT: undefined,
+};

@@ -1,0 +1,76 @@
+/** What the control plane (main thread) and an acceptor (Worker) say to each other. */
+import type { Entry } from "../io/journal.ts";
+import { REASONS, type Reason } from "../model/reason.ts";
+import type { Receiver } from "../model/target.ts";
+import type { Table } from "../routing/table.ts";
+import type { StrictMode } from "../wire/handoff.ts";
+
+/** Where an acceptor gets connections from. The descriptor becomes the acceptor's. */
+export interface Source {
+  readonly fd: number;
+  /** `mailbox`: connections come as messages, and the end of them is the end of the server. */
+  readonly kind: "listener" | "mailbox";
+  /** Index of the listener, for routes that name one. */
+  readonly listener: number;
+  readonly clearTransparent: boolean;
+  /** Other acceptors wait on the same listener: only one of them is woken for each connection. */
+  readonly shared: boolean;
+}
+
+/** To the acceptor. After the first, an order is read when `wake` (an eventfd) is signalled. */
+export type Order =
+  | {
+      readonly kind: "serve";
+      readonly table: Table;
+      readonly sources: readonly Source[];
+      readonly strict: StrictMode;
+      readonly counters: SharedArrayBuffer;
+      readonly wake: number;
+      /** The most connections that wait in all; beyond it, accepting pauses. */
+      readonly waitingMax: number;
+    }
+  /** Accept what has come, deliver what waits, then stop. */
+  | { readonly kind: "stop" }
+  /** Stop now; what waits is given up. */
+  | { readonly kind: "end" };
+
+/** From the acceptor. */
+export type Report =
+  | { readonly kind: "loaded" }
+  | { readonly kind: "gave-up"; readonly entries: readonly Entry[] }
+  | { readonly kind: "way"; readonly receiver: string; readonly step: string; readonly errno: number }
+  | { readonly kind: "lost"; readonly receiver: Receiver }
+  /** Accepting stopped for want of something (errno > 0: EMFILE …; 0: too many wait), or goes on again. */
+  | { readonly kind: "paused"; readonly errno: number }
+  | { readonly kind: "resumed" }
+  /** The server that we registered with has gone. */
+  | { readonly kind: "source-ended" }
+  | { readonly kind: "stopped" };
+
+/** Counters that both threads see: one number each, written by the acceptor alone. */
+export const COUNTERS = ["accepted", "delivered", "waiting", ...REASONS] as const;
+
+export type Counter = (typeof COUNTERS)[number];
+
+export class Counters {
+  readonly buffer: SharedArrayBuffer;
+  readonly #values: Float64Array;
+
+  constructor(buffer = new SharedArrayBuffer(COUNTERS.length * Float64Array.BYTES_PER_ELEMENT)) {
+    this.buffer = buffer;
+    this.#values = new Float64Array(buffer);
+  }
+
+  get(counter: Counter): number {
+    return this.#values[COUNTERS.indexOf(counter)]!;
+  }
+
+  add(counter: Counter, amount: number): void {
+    this.#values[COUNTERS.indexOf(counter)]! += amount;
+  }
+
+  /** Connections given up, for whatever reason. */
+  get gaveUp(): number {
+    return REASONS.reduce((sum, reason: Reason) => sum + this.get(reason), 0);
+  }
+}

@@ -1,0 +1,46 @@
+/** `send-receive-fd`: the hand-off by hand, for scripts. */
+import { type Mailbox, receive, wrapMailbox } from "../io/mailbox.ts";
+import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
+import { check, ERRNO, errnoName } from "../native/errno.ts";
+import { native } from "../native/library.ts";
+import { FLOW_FD_WORD, FLOW_WORDS } from "../native/structs.ts";
+import { DATAGRAM_PAYLOAD } from "../wire/handoff.ts";
+import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
+
+/** Sends a copy of `fd` over `socket`, and waits until there is room for it. */
+export function sendFd(fd: number, socket: number): number {
+  const copy = Int32Array.of(check(native.sb_duplicate(fd), `descriptor ${fd}`));
+  for (;;) {
+    const result = native.sb_send_fds(socket, copy, 1, DATAGRAM_PAYLOAD, DATAGRAM_PAYLOAD.length);
+    if (result === 1) return EXIT.ok;
+    if (result !== -ERRNO.EAGAIN) check(result, `send over descriptor ${socket}`);
+    Bun.sleepSync(1);
+  }
+}
+
+/** Waits for one socket, then becomes the program, which finds it under SKBOX_RECEIVED_FD. */
+export function receiveThenExec(host: Host, fd: number, command: readonly string[]): never {
+  const strict = strictMode(host);
+  const inherited = inheritedFds();
+  using mailbox = wrapMailbox(fd);
+  const received = waitForOne(mailbox, strict);
+  passOn([...inherited, received]);
+  const env = { ...childEnvironment(host.env), SKBOX_RECEIVED_FD: String(received) };
+  return exec(
+    { program: findProgram(command[0]!, host.env.PATH), argv: command, env },
+    startedWith(host.env.SOCKETBOX_STARTED),
+  );
+}
+
+function waitForOne(mailbox: Mailbox, strict: ReturnType<typeof strictMode>): number {
+  const flows = new Uint32Array(FLOW_WORDS);
+  for (;;) {
+    const count = receive(mailbox, flows, 1, strict);
+    const received = flows[FLOW_FD_WORD]! | 0;
+    if (count === 1 && received >= 0) return received;
+    if (count === 1) throw new Failure(EXIT.refused, `received no usable socket: ${errnoName(-received)}`);
+    if (count === -ERRNO.ENODATA) throw new Failure(EXIT.peerGone, "the sender has gone");
+    check(count, "receive");
+    Bun.sleepSync(1);
+  }
+}

@@ -1,0 +1,350 @@
+/** Who holds a path, from first bind to last close; several listeners; other processes; other families. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import {
+  ask,
+  compile,
+  library,
+  linesOf,
+  mapOf,
+  noCompiler,
+  Running,
+  scratchFolder,
+  startSender,
+  under,
+  until,
+} from "./harness.ts";
+
+const folder = scratchFolder();
+const probe = noCompiler ? "" : compile("probe", folder);
+const sender = noCompiler ? "" : compile("sender", folder);
+
+/** A path of its own for a test, and the map that sends port 80 there. */
+function fresh(): { path: string; variables: Record<string, string> } {
+  const path = join(folder, `s${Bun.nanoseconds()}`);
+  return { path, variables: { SOCKETBOX_MAP: mapOf({ 80: path, 81: path }) } };
+}
+
+const run = (words: string, variables: Record<string, string>) =>
+  linesOf([probe, ...words.split(" ")], variables);
+
+/** Starts the probe and reads its lines up to `waiting`. */
+async function start(
+  words: string,
+  variables: Record<string, string>,
+): Promise<Running & { lines: string[] }> {
+  const running = new Running([probe, ...words.split(" ")], under(variables));
+  const lines: string[] = [];
+  for (let line = await running.line(); line !== "waiting"; line = await running.line()) lines.push(line);
+  return Object.assign(running, { lines });
+}
+
+describe.skipIf(noCompiler !== undefined)("a path", () => {
+  test("held by a living process is EADDRINUSE for another", async () => {
+    const { path, variables } = fresh();
+    await using _holder = await start("4 bind 0.0.0.0 80 listen wait", variables);
+    const before = statSync(path).ino;
+    expect(await run("4 bind 0.0.0.0 80", variables)).toEqual(["bind EADDRINUSE"]);
+    expect(statSync(path).ino).toBe(before);
+  });
+
+  test("left by one that was killed is replaced", async () => {
+    const { path, variables } = fresh();
+    const holder = await start("4 bind 0.0.0.0 80 wait", variables);
+    holder.child.kill("SIGKILL");
+    await holder.child.exited;
+    expect(existsSync(path)).toBe(true);
+    expect(await run("4 bind 0.0.0.0 80 listen", variables)).toEqual(["bind ok", "listen ok"]);
+  });
+
+  test("goes at close, at the end of the program, and with the socket's last copy only", async () => {
+    const { path, variables } = fresh();
+    const closing = await start("4 bind 0.0.0.0 80 listen close wait", variables);
+    expect(existsSync(path)).toBe(false);
+    await closing[Symbol.asyncDispose]();
+    await run("4 bind 0.0.0.0 80 listen", variables);
+    expect(existsSync(path)).toBe(false);
+    await using parent = await start("4 bind 0.0.0.0 80 listen wait fork close exit", variables);
+    parent.continue();
+    expect(await parent.line()).toBe("close ok");
+    expect(existsSync(path)).toBe(true);
+  });
+
+  test("outlives the process that bound it while a child serves", async () => {
+    const { path, variables } = fresh();
+    const script = `import os, socket
+s = socket.create_server(("0.0.0.0", 80))
+if os.fork():
+    os._exit(0) if os.environ.get("HARD") else exit(0)
+s.accept()[0].send(b"child\\n")`;
+    for (const hard of ["", "1"]) {
+      await using server = await startSender(sender, path);
+      const parent = Bun.spawn(["python3", "-c", script], { env: under({ ...variables, HARD: hard }) });
+      await parent.exited;
+      expect(await ask(server.port, "127.0.0.1", "")).toBe("child\n");
+      await until("the child has removed it", () => !existsSync(path));
+    }
+  });
+
+  test("is not touched by a child of vfork that closes everything", async () => {
+    const { path, variables } = fresh();
+    const script = `import socket, subprocess
+s = socket.create_server(("0.0.0.0", 80))
+subprocess.run(["true"], close_fds=True)
+assert s.getsockname() == ("0.0.0.0", 80)
+s.accept()[0].send(b"still here\\n")`;
+    await using server = await startSender(sender, path);
+    await using _running = new Running(["python3", "-c", script], under(variables));
+    expect(await ask(server.port, "127.0.0.1", "")).toBe("still here\n");
+  });
+
+  test("that is no socket stays", async () => {
+    const { path, variables } = fresh();
+    writeFileSync(path, "text");
+    expect(await run("4 bind 0.0.0.0 80", variables)).toEqual(["bind ENOTSOCK"]);
+    expect(readFileSync(path, "utf8")).toBe("text");
+  });
+
+  test("that was given relative is removed from another directory", async () => {
+    const { path } = fresh();
+    const name = path.slice(folder.length + 1);
+    const script = `import os, socket
+s = socket.create_server(("0.0.0.0", 80)); print(os.path.exists("${name}")); os.chdir("/"); s.close()`;
+    const child = Bun.spawnSync(["python3", "-c", script], {
+      env: under({ SOCKETBOX_MAP: mapOf({ 80: name }) }),
+      cwd: folder,
+    });
+    expect(child.stdout.toString()).toBe("True\n");
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("in the abstract namespace leaves no file and is served", async () => {
+    const name = `@socketbox-${process.pid}-${Bun.nanoseconds()}`;
+    await using server = await startSender(sender, name);
+    await using _running = new Running(
+      [probe, ..."6 bind :: 80 listen accept hello".split(" ")],
+      under({ SOCKETBOX_MAP: mapOf({ 80: name }) }),
+    );
+    expect(await ask(server.port, "::1", "")).toBe("hello\n");
+  });
+});
+
+describe.skipIf(noCompiler !== undefined)("several listeners", () => {
+  test("the wildcards of both families on one port each get their own family's clients", async () => {
+    const { path, variables } = fresh();
+    await using server = await startSender(sender, path);
+    const script = `import select, socket
+four = socket.create_server(("0.0.0.0", 80))
+six = socket.create_server(("::", 80), family=socket.AF_INET6)
+while True:
+    for ready in select.select([four, six], [], [])[0]:
+        ready.setblocking(False)
+        try: connection, peer = ready.accept()
+        except BlockingIOError: continue
+        connection.send(f"{'four' if ready is four else 'six'} {peer[0]}".encode()); connection.close()`;
+    await using _running = new Running(["python3", "-c", script], under(variables));
+    expect(await ask(server.port, "127.0.0.1", "")).toBe("four 127.0.0.1");
+    expect(await ask(server.port, "::1", "")).toBe("six ::1");
+  });
+
+  test("a second bind of one address is EADDRINUSE, with SO_REUSEPORT both share the queue", async () => {
+    const { variables } = fresh();
+    expect(await run("4 bind 0.0.0.0 80 listen keep 4 bind 0.0.0.0 80", variables)).toEqual([
+      "bind ok",
+      "listen ok",
+      "bind EADDRINUSE",
+    ]);
+    expect(await run("4 bind 127.0.0.1 80 keep 4 bind 0.0.0.0 80", variables)).toEqual([
+      "bind ok",
+      "bind EADDRINUSE",
+    ]);
+    expect(await run("6 bind :: 80 keep 4 bind 0.0.0.0 80", variables)).toEqual([
+      "bind ok",
+      "bind EADDRINUSE",
+    ]);
+    expect(await run("4 reuseport bind 0.0.0.0 80 keep 4 reuseport bind 0.0.0.0 80 name", variables)).toEqual(
+      ["bind ok", "bind ok", "name 0.0.0.0 80 length 16"],
+    );
+    expect(await run("4 bind 0.0.0.0 80 keep 4 bind 0.0.0.0 81 name", variables)).toEqual([
+      "bind ok",
+      "bind ok",
+      "name 0.0.0.0 81 length 16",
+    ]);
+  });
+
+  test("processes that bind one address on their own with SO_REUSEPORT take numbered paths", async () => {
+    const { path, variables } = fresh();
+    const words = "4 reuseport bind 0.0.0.0 80 listen wait accept hello";
+    await using first = await start(words, variables);
+    await using second = await start(words, variables);
+    await using server = await startSender(sender, path, `${path}.1`);
+    first.continue();
+    second.continue();
+    expect(await Promise.all([ask(server.port, "::1", ""), ask(server.port, "::1", "")])).toEqual([
+      "hello\n",
+      "hello\n",
+    ]);
+    await Promise.all([first.child.exited, second.child.exited]);
+    expect([existsSync(path), existsSync(`${path}.1`)]).toEqual([false, false]);
+  });
+
+  test("an inherited receiver at the path is adopted, and left where it is", async () => {
+    const { path, variables } = fresh();
+    const script = `import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[2])
+os.set_inheritable(s.fileno(), True)
+os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])`;
+    await using server = await startSender(sender, path);
+    const words = "4 bind 0.0.0.0 80 listen name accept hello close exit".split(" ");
+    await using running = new Running(["python3", "-c", script, probe, path, ...words], under(variables));
+    expect(await ask(server.port, "127.0.0.1", "")).toBe("hello\n");
+    expect([await running.line(), await running.line(), await running.line()]).toEqual([
+      "bind ok",
+      "listen ok",
+      "name 0.0.0.0 80 length 16",
+    ]);
+    await running.child.exited;
+    expect(existsSync(path)).toBe(true);
+  });
+
+  test("a denied port is refused with the error of the map, an unmapped one too", async () => {
+    const variables = { SOCKETBOX_MAP: "* 80 80 d 98\n* 81 81 d 13\n" };
+    expect(await run("4 bind 0.0.0.0 80", variables)).toEqual(["bind EADDRINUSE"]);
+    expect(await run("4 bind 0.0.0.0 81", variables)).toEqual(["bind EACCES"]);
+    expect(await run("4 bind 0.0.0.0 82", variables)).toEqual(["bind EACCES"]);
+    expect(await run("udp4 bind 127.0.0.1 0", variables)).toEqual(["bind ok"]);
+  });
+
+  test("port 0 gets an invented port, in the name and in the path", async () => {
+    const { path } = fresh();
+    const lines = await run("4 bind 127.0.0.1 0 name", { SOCKETBOX_MAP: `* 0 0 r ${path}-{port}\n` });
+    expect(Number(/name 127\.0\.0\.1 (\d+)/.exec(lines[1] ?? "")?.[1])).toBeGreaterThan(49151);
+  });
+});
+
+describe.skipIf(noCompiler !== undefined)("families", () => {
+  test("an IPv4 address stands for an IPv6 client of an IPv4 program, and the log says so", async () => {
+    const { path, variables } = fresh();
+    const log = join(folder, `log${Bun.nanoseconds()}`);
+    await using server = await startSender(sender, path);
+    const words = "4 bind 0.0.0.0 80 listen accept peer local hello accept peer local hello";
+    await using running = new Running(
+      [probe, ...words.split(" ")],
+      under({ ...variables, SOCKETBOX_LOG: log, SOCKETBOX_STAND_IN: "198.18.0.0/15" }),
+    );
+    expect(await ask(server.port, "::1", "", "hello")).toBe("hello\n");
+    expect(await ask(server.port, "127.0.0.1", "")).toBe("hello\n");
+    await running.line();
+    await running.line();
+    const first = [await running.line(), await running.line(), await running.line(), await running.line()];
+    const stand = /^accept (198\.1[89]\.\d+\.\d+) (\d+) length 16$/.exec(first[0] ?? "");
+    expect(first.slice(1, 3)).toEqual([
+      `peer ${stand?.[1]} ${stand?.[2]} length 16`,
+      expect.stringMatching(/^local 198\.1[89]\.[0-9.]+ \d+ length 16$/),
+    ]);
+    expect(await running.line()).toMatch(/^accept 127\.0\.0\.1 \d+ length 16$/);
+    expect(await running.line()).toMatch(/^peer 127\.0\.0\.1 \d+ length 16$/);
+    expect(readFileSync(log, "utf8")).toBe(
+      `socketbox-preload: ${stand?.[1]} port ${stand?.[2]} stands for [::1]\n`,
+    );
+  });
+
+  test("an IPv4 client that has already closed its side is still an IPv4 client", async () => {
+    const { path, variables } = fresh();
+    await using server = await startSender(sender, path);
+    await using running = await start("4 bind 0.0.0.0 80 listen wait accept peer", variables);
+    Bun.spawnSync([
+      "python3",
+      "-c",
+      `import socket,time
+s = socket.create_connection(("127.0.0.1", ${server.port})); s.shutdown(socket.SHUT_WR); time.sleep(0.2)`,
+    ]);
+    running.continue();
+    expect(await running.line()).toMatch(/^accept 127\.0\.0\.1 \d+ length 16$/);
+    expect(await running.line()).toMatch(/^peer 127\.0\.0\.1 \d+ length 16$/);
+  });
+
+  test("an AF_INET connection is a mapped address to a program of IPv6", async () => {
+    const { path, variables } = fresh();
+    await using running = await start("6 bind :: 80 listen wait accept peer local", variables);
+    Bun.spawnSync([
+      "python3",
+      "-c",
+      `import socket
+l = socket.create_server(("127.0.0.1", 0)); c = socket.create_connection(l.getsockname()); a = l.accept()[0]
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect("${path}")
+socket.send_fds(s, [b"\\0"], [a.fileno()])
+s.close(); a.close(); import time; time.sleep(0.1)`,
+    ]);
+    running.continue();
+    for (const word of ["accept", "peer", "local"])
+      expect(await running.line()).toMatch(new RegExp(`^${word} ::ffff:127\\.0\\.0\\.1 \\d+ length 28$`));
+  });
+});
+
+describe.skipIf(noCompiler !== undefined)("the library", () => {
+  test("exports its wrappers and nothing else, and its tables are read-only", () => {
+    const listed =
+      readFileSync(join(import.meta.dir, "../../cshim/preload/exports.map"), "utf8").match(
+        /^ {8}\w+(?=;)/gm,
+      ) ?? [];
+    const text = readFileSync(join(import.meta.dir, "../../cshim/preload/wrappers.c"), "utf8");
+    const wrapped = [...text.matchAll(/^WRAPPER\([a-z_]+,\s+(\w+)/gm)].map((match) => match[1] ?? "");
+    const symbols = Bun.spawnSync([
+      "nm",
+      "-D",
+      "--defined-only",
+      "--format=posix",
+      library,
+    ]).stdout.toString();
+    const exported = symbols
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(" ")[0] ?? "");
+    expect(exported.sort()).toEqual(wrapped.sort());
+    expect(listed.map((name) => name.trim()).sort()).toEqual(wrapped.sort());
+    const dynamic = Bun.spawnSync(["readelf", "-dlW", library]).stdout.toString();
+    expect(dynamic).toContain("GNU_RELRO");
+    expect(dynamic).toContain("BIND_NOW");
+    expect([...dynamic.matchAll(/NEEDED.*\[(.*)\]/g)].map((match) => match[1])).toEqual(["libc.so.6"]);
+  });
+
+  test("answers calls that come before its own constructor", async () => {
+    const source = join(folder, "early.c");
+    const early = join(folder, "early.so");
+    writeFileSync(
+      source,
+      `#include <stdio.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+__attribute__((constructor)) static void first(void) {
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(80)};
+    printf("bind %d\\n", bind(socket(AF_INET, SOCK_STREAM, 0), (void *)&in, sizeof in));
+}`,
+    );
+    expect(Bun.spawnSync(["gcc", "-shared", "-fPIC", "-o", early, source]).exitCode).toBe(0);
+    const { path, variables } = fresh();
+    // The last library of the list is initialised first.
+    const env = { ...under(variables), LD_PRELOAD: `${library}:${early}` };
+    const child = Bun.spawnSync([probe, "fd", "3", "name"], { env });
+    expect(child.stdout.toString().split("\n").slice(0, 2)).toEqual(["bind 0", "name 0.0.0.0 80 length 16"]);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("follows into an empty environment, unless SOCKETBOX_FOLLOW is 0", async () => {
+    const { variables } = fresh();
+    const words = "4 bind 0.0.0.0 80 listen exec fd 9 name close 4 bind 0.0.0.0 80 name";
+    expect((await run(words, variables)).slice(2)).toEqual([
+      "name 0.0.0.0 80 length 16",
+      "close ok",
+      "bind ok",
+      "name 0.0.0.0 80 length 16",
+    ]);
+    expect((await run(words, { ...variables, SOCKETBOX_FOLLOW: "0" }))[2]).toMatch(/^name family 1 /);
+  });
+
+  test("leaves no temporary names behind", () => {
+    expect(readdirSync(folder).filter((name) => name.startsWith(".socketbox"))).toEqual([]);
+  });
+});
