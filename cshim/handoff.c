@@ -9,6 +9,9 @@
 
 /* The most descriptors one message may carry (SCM_MAX_FD in the kernel), and the most payload anybody reads.
  */
+/* The C library's CMSG_NXTHDR compares a signed with an unsigned number on musl, in our name. */
+#pragma GCC diagnostic ignored "-Wsign-compare"
+
 enum { MAX_FDS = 253, MAX_PAYLOAD = 128, BATCH = 64 };
 
 union one_fd {

@@ -5,7 +5,7 @@
  */
 
 import type { Reason } from "../model/reason.ts";
-import { FLOW_WORDS } from "../native/structs.ts";
+import { FLOW_WORDS } from "../routing/record.ts";
 
 export interface Entry {
   readonly reason: Reason;

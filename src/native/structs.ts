@@ -54,7 +54,6 @@ export const structs = {
   ),
 } as const;
 
-/** A flow record is read as ten 32-bit words: 0-3 local, 4-7 remote, 8 the ports, 9 the descriptor. */
-export const FLOW_WORDS = structs.sb_flow.size / 4;
+/** Word of a flow record (routing/record.ts) that holds its descriptor, and words of an event. */
 export const FLOW_FD_WORD = structs.sb_flow.offsets.fd / 4;
 export const EVENT_WORDS = structs.sb_event.size / 4;

@@ -2,8 +2,7 @@
 import { type Address, groupsOf } from "../model/address.ts";
 import { check } from "../native/errno.ts";
 import { native } from "../native/library.ts";
-import { FLOW_WORDS } from "../native/structs.ts";
-import { flowOf } from "../routing/record.ts";
+import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import { EXIT, type Host } from "./host.ts";
 
 export interface QueryOptions {

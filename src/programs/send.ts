@@ -3,7 +3,8 @@ import { type Mailbox, receive, wrapMailbox } from "../io/mailbox.ts";
 import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
 import { check, ERRNO, errnoName } from "../native/errno.ts";
 import { native } from "../native/library.ts";
-import { FLOW_FD_WORD, FLOW_WORDS } from "../native/structs.ts";
+import { FLOW_FD_WORD } from "../native/structs.ts";
+import { FLOW_WORDS } from "../routing/record.ts";
 import { DATAGRAM_PAYLOAD } from "../wire/handoff.ts";
 import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
 

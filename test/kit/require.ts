@@ -1,0 +1,32 @@
+/** Tests that need a program or a privilege say so; what is missing skips them by name, or fails them in CI. */
+import { test } from "bun:test";
+
+const required = process.env.SOCKETBOX_REQUIRE_ALL === "1";
+
+export interface Need {
+  readonly name: string;
+  readonly met: boolean;
+}
+
+/** Debian keeps daemons where a user's PATH does not look. */
+export const PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
+
+export function program(name: string): Need {
+  return { name: `program ${name}`, met: Bun.which(name, { PATH }) !== null };
+}
+
+/** Namespaces, other users, low ports. */
+export const root: Need = { name: "root", met: process.getuid?.() === 0 };
+
+/** `test`, or a skipped test whose name says what is missing. */
+export function testWith(...needs: readonly Need[]): (name: string, run: () => unknown) => void {
+  const missing = needs.filter(({ met }) => !met).map((need) => need.name);
+  if (missing.length === 0) return (name, run) => void test(name, async () => void (await run()));
+  if (required) {
+    return (name) =>
+      test(name, () => {
+        throw new Error(`SOCKETBOX_REQUIRE_ALL is set, and this is missing: ${missing.join(", ")}`);
+      });
+  }
+  return (name) => test.skip(`${name} (needs ${missing.join(", ")})`, () => {});
+}

@@ -1,0 +1,179 @@
+/** Real programs, started, listened to, and stopped: each test ends what it started, and nothing else. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PATH } from "./require.ts";
+
+export const ROOT = join(import.meta.dir, "../..");
+
+/** The path of one of our programs in this checkout. */
+export function bin(name: string): string {
+  return join(ROOT, "bin", name);
+}
+
+/** A fresh folder that goes when the scope ends. Its path is short: Unix socket paths have 107 bytes at most. */
+export function scratch(): Disposable & { readonly path: string; file(name: string): string } {
+  const path = mkdtempSync(join(tmpdir(), "sb-"));
+  return {
+    path,
+    file: (name) => join(path, name),
+    [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+export interface Options {
+  readonly env?: Record<string, string | undefined>;
+  readonly cwd?: string;
+  readonly stdio?: readonly ("pipe" | "ignore" | number)[];
+}
+
+export class Running implements AsyncDisposable {
+  readonly #process: Bun.Subprocess;
+  #log = "";
+  readonly #reading: Promise<void>;
+
+  constructor(command: readonly string[], options: Options = {}) {
+    this.#process = Bun.spawn([...command], {
+      env: { ...process.env, PATH, ...options.env },
+      cwd: options.cwd ?? ROOT,
+      stdio: ["ignore", "pipe", "pipe", ...(options.stdio ?? [])] as never,
+    });
+    const { stdout, stderr } = this.#process;
+    this.#reading = Promise.all([stdout, stderr].map((stream) => this.#read(stream as ReadableStream))).then(
+      () => {},
+    );
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** Everything that it has written so far, both streams. */
+  get log(): string {
+    return this.#log;
+  }
+
+  /** Waits for a match in the log. Throws with the log when the program ends without it, or after `ms`. */
+  async until(pattern: RegExp, ms = 15_000): Promise<RegExpExecArray> {
+    const end = Date.now() + ms;
+    for (;;) {
+      const found = pattern.exec(this.#log);
+      if (found) return found;
+      if (this.#process.exitCode !== null) await this.#reading;
+      else if (Date.now() < end) {
+        await Bun.sleep(5);
+        continue;
+      }
+      const late = pattern.exec(this.#log);
+      if (late) return late;
+      throw new Error(`no ${pattern} (exit code ${this.#process.exitCode}) in:\n${this.#log}`);
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#process.kill(signal);
+  }
+
+  /** Waits until it has ended by itself. */
+  async ended(): Promise<number> {
+    const code = await this.#process.exited;
+    await this.#reading;
+    return code;
+  }
+
+  /** SIGTERM, and the exit code. */
+  async stop(): Promise<number> {
+    if (this.#process.exitCode === null) this.#process.kill("SIGTERM");
+    return this.ended();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#process.exitCode === null && this.#process.signalCode === null) this.#process.kill("SIGKILL");
+    await this.ended();
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) this.#log += decoder.decode(chunk, { stream: true });
+  }
+}
+
+/** Runs a command to its end. */
+export async function run(
+  command: readonly string[],
+  options: Options = {},
+): Promise<{ code: number; out: string }> {
+  const running = new Running(command, options);
+  const code = await running.ended();
+  return { code, out: running.log };
+}
+
+/** The same, where anything but success is a fault of the test's surroundings. */
+export async function must(command: readonly string[]): Promise<string> {
+  const { code, out } = await run(command);
+  if (code !== 0) throw new Error(`${command.join(" ")}: exit ${code}\n${out}`);
+  return out;
+}
+
+/** Starts one of our programs and waits until it says that it is ready. */
+export async function ready(name: string, args: readonly string[], options: Options = {}): Promise<Running> {
+  const running = new Running([bin(name), ...args], options);
+  await running.until(/: ready: /);
+  return running;
+}
+
+/** What a server says to `text` (sent, then the sending side closed), until it closes. Throws on a reset. */
+export function ask(port: number, hostname: string, text = ""): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  let answer = "";
+  Bun.connect({
+    hostname,
+    port,
+    allowHalfOpen: true,
+    socket: {
+      open: (socket) => {
+        if (text) socket.write(text);
+        socket.shutdown();
+      },
+      data: (_, data) => {
+        answer += data.toString();
+      },
+      end: (socket) => {
+        socket.end();
+        resolve(answer);
+      },
+      close: () => resolve(answer),
+      error: (_, error) => reject(error),
+      connectError: (_, error) => reject(error),
+    },
+  }).catch(reject);
+  return promise;
+}
+
+/** Descriptors that a process has open. */
+export function descriptors(pid: number | "self"): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+/** One line of /proc/PID/task/TID/status for every thread: `Uid`, `NoNewPrivs` … */
+export function threadStatus(pid: number, field: string): string[] {
+  return readdirSync(`/proc/${pid}/task`).map((tid) => {
+    const status = readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8");
+    return new RegExp(`^${field}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
+  });
+}
+
+let nextPort = 20_000 + (process.pid % 20_000);
+
+/** A TCP port that nobody listens on; tests in one process never get the same twice. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = nextPort++;
+    try {
+      Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
+      return port;
+    } catch {
+      // taken; the next one
+    }
+  }
+}
