@@ -1,0 +1,65 @@
+/** What users get: the packed tarball in an empty folder, and the compiled executable under an empty environment. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import packageFile from "../package.json" with { type: "json" };
+import { ask, freePort, must, ROOT, Running, run, scratch } from "./kit/running.ts";
+
+const BUN = join(ROOT, ".toolchain/bin/bun");
+const NAMES = Object.keys(packageFile.bin);
+
+/** Serves one connection from the folder `cwd`, with each program started as `command` says. */
+async function serveOne(command: (name: string) => string[], env: Record<string, string>, cwd: string): Promise<string> {
+  using folder = scratch();
+  const port = await freePort();
+  const configuration = folder.file("one.toml");
+  const to = `unix:${folder.file("r")}`;
+  writeFileSync(configuration, `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\n[[route]]\nto = "${to}"\n`);
+  const script = "echo $TCPREMOTEIP; cat";
+  await using inetd = new Running([...command("socketbox-inetd"), folder.file("r"), "/bin/sh", "-c", script], { env, cwd });
+  await inetd.until(/: ready: /);
+  await using server = new Running([...command("socketbox"), "-f", configuration], { env, cwd });
+  await server.until(/: ready: /);
+  const answer = await ask(port, "127.0.0.1", "through the socket itself");
+  expect(await server.stop()).toBe(0);
+  expect(await inetd.stop()).toBe(0);
+  expect(existsSync(folder.file("r"))).toBe(false);
+  return answer;
+}
+
+test("bin/ holds every program that package.json names", () => {
+  expect(NAMES.filter((name) => !existsSync(join(ROOT, "bin", name)))).toEqual([]);
+});
+
+describe("the packed tarball", () => {
+  const folder = scratch();
+  afterAll(() => folder[Symbol.dispose]());
+
+  beforeAll(async () => {
+    await must([BUN, "pm", "pack", "--quiet", "--cwd", ROOT, "--filename", folder.file("socketbox.tgz")]);
+    writeFileSync(folder.file("package.json"), `{ "dependencies": { "socketbox": "file:./socketbox.tgz" } }`);
+    const { code, out } = await run([BUN, "install", "--silent"], { cwd: folder.path });
+    expect(`${code} ${out}`).toBe("0 ");
+  });
+
+  test("serves from an empty folder with bun x", async () => {
+    const env = { PATH: `${join(ROOT, ".toolchain/bin")}:${process.env.PATH}` };
+    expect(await serveOne((name) => [BUN, "x", name], env, folder.path)).toBe("127.0.0.1\nthrough the socket itself");
+  });
+});
+
+describe("the compiled executable", () => {
+  beforeAll(() => must([join(ROOT, "bin/build")]));
+
+  test("goes by every name of package.json", async () => {
+    for (const name of NAMES) {
+      expect(await run([join(ROOT, "dist", name), "--version"])).toEqual({ code: 0, out: `${name} ${packageFile.version}\n` });
+    }
+  });
+
+  test("serves under an empty environment, with nothing else installed", async () => {
+    using elsewhere = scratch();
+    const alone = (name: string) => ["/usr/bin/env", "-i", join(ROOT, "dist", name)];
+    expect(await serveOne(alone, {}, elsewhere.path)).toBe("127.0.0.1\nthrough the socket itself");
+  });
+});
