@@ -9,14 +9,24 @@ const BUN = join(ROOT, ".toolchain/bin/bun");
 const NAMES = Object.keys(packageFile.bin);
 
 /** Serves one connection from the folder `cwd`, with each program started as `command` says. */
-async function serveOne(command: (name: string) => string[], env: Record<string, string>, cwd: string): Promise<string> {
+async function serveOne(
+  command: (name: string) => string[],
+  env: Record<string, string>,
+  cwd: string,
+): Promise<string> {
   using folder = scratch();
   const port = await freePort();
   const configuration = folder.file("one.toml");
   const to = `unix:${folder.file("r")}`;
-  writeFileSync(configuration, `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\n[[route]]\nto = "${to}"\n`);
+  writeFileSync(
+    configuration,
+    `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\n[[route]]\nto = "${to}"\n`,
+  );
   const script = "echo $TCPREMOTEIP; cat";
-  await using inetd = new Running([...command("socketbox-inetd"), folder.file("r"), "/bin/sh", "-c", script], { env, cwd });
+  await using inetd = new Running(
+    [...command("socketbox-inetd"), folder.file("r"), "/bin/sh", "-c", script],
+    { env, cwd },
+  );
   await inetd.until(/: ready: /);
   await using server = new Running([...command("socketbox"), "-f", configuration], { env, cwd });
   await server.until(/: ready: /);
@@ -44,7 +54,9 @@ describe("the packed tarball", () => {
 
   test("serves from an empty folder with bun x", async () => {
     const env = { PATH: `${join(ROOT, ".toolchain/bin")}:${process.env.PATH}` };
-    expect(await serveOne((name) => [BUN, "x", name], env, folder.path)).toBe("127.0.0.1\nthrough the socket itself");
+    expect(await serveOne((name) => [BUN, "x", name], env, folder.path)).toBe(
+      "127.0.0.1\nthrough the socket itself",
+    );
   });
 });
 
@@ -53,7 +65,10 @@ describe("the compiled executable", () => {
 
   test("goes by every name of package.json", async () => {
     for (const name of NAMES) {
-      expect(await run([join(ROOT, "dist", name), "--version"])).toEqual({ code: 0, out: `${name} ${packageFile.version}\n` });
+      expect(await run([join(ROOT, "dist", name), "--version"])).toEqual({
+        code: 0,
+        out: `${name} ${packageFile.version}\n`,
+      });
     }
   });
 

@@ -44,8 +44,7 @@ EXIT CODES
 export async function inetd(host: Host, argv: readonly string[]): Promise<number> {
   const description = "Starts PROGRAM for each connection that is received at SOCKET.";
   const { options, words } = parse(argv, OPTIONS);
-  if (options.help)
-    return printHelp(host, { meta: meta(host, description, "SOCKET PROGRAM [ARG…]"), args: OPTIONS }, MORE);
+  if (options.help) return help(host, description, "SOCKET PROGRAM [ARG…]");
   const [path, ...command] = words;
   if (path === undefined || command.length === 0)
     throw usage("a socket and a program are needed: SOCKET PROGRAM [ARG…]");
@@ -55,12 +54,7 @@ export async function inetd(host: Host, argv: readonly string[]): Promise<number
 export async function inetdRegistered(host: Host, argv: readonly string[]): Promise<number> {
   const description = "Starts PROGRAM for each connection of slot NR of the server at SOCKET.";
   const { options, words } = parse(argv, OPTIONS);
-  if (options.help)
-    return printHelp(
-      host,
-      { meta: meta(host, description, "SOCKET NR PROGRAM [ARG…]"), args: OPTIONS },
-      MORE,
-    );
+  if (options.help) return help(host, description, "SOCKET NR PROGRAM [ARG…]");
   const [path, slot, ...command] = words;
   if (path === undefined || slot === undefined || command.length === 0) {
     throw usage("a socket, a slot and a program are needed: SOCKET NR PROGRAM [ARG…]");
@@ -73,8 +67,8 @@ export async function inetdRegistered(host: Host, argv: readonly string[]): Prom
   });
 }
 
-function meta(host: Host, description: string, words: string) {
-  return { name: host.name, description: `${description} Usage: ${host.name} [OPTIONS] ${words}` };
+function help(host: Host, description: string, words: string): Promise<number> {
+  return printHelp(host, { meta: { name: host.name, description }, args: OPTIONS }, { words, more: MORE });
 }
 
 function limits(options: ParsedArgs<typeof OPTIONS>) {

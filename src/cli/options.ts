@@ -24,13 +24,14 @@ export function parse<T extends ArgsDef>(argv: readonly string[], definition: T)
   return { options: parseArgs<T>([...options], definition), canonical: options, words };
 }
 
-/** What `--help` prints: what citty makes of the definition, and `more` below it. */
+/** What `--help` prints: what citty makes of the definition, `words` behind its usage line, and `more` below it. */
 export async function printHelp<T extends ArgsDef>(
   host: Host,
   command: CommandDef<T>,
-  more: string,
+  { words, more }: { words: string; more: string },
 ): Promise<number> {
-  const text = `${(await renderUsage(command)).trimEnd()}\n\n${more.trim()}\n`;
+  const rendered = (await renderUsage(command)).replace(/\[OPTIONS\] */, `[OPTIONS]${words && ` ${words}`}`);
+  const text = `${rendered.trimEnd()}\n\n${more.trim()}\n`;
   host.out(isatty(1) ? text : Bun.stripANSI(text));
   return EXIT.ok;
 }

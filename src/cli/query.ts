@@ -19,7 +19,7 @@ const MORE = "Without -l and -r both sides are printed on one line, the local on
 export async function query(host: Host, argv: readonly string[]): Promise<number> {
   const { options, words } = parse(argv, OPTIONS);
   const meta = { name: host.name, description: "Prints the addresses of an inherited socket." };
-  if (options.help) return printHelp(host, { meta, args: OPTIONS }, MORE);
+  if (options.help) return printHelp(host, { meta, args: OPTIONS }, { words: "", more: MORE });
   noWords(words);
   const { local, remote, address, port, raw } = options;
   if (local && remote) throw usage("options -l and -r exclude each other");

@@ -33,7 +33,7 @@ export async function send(host: Host, argv: readonly string[]): Promise<number>
     name: host.name,
     description: "Sends or receives one socket over an inherited Unix socket.",
   };
-  if (options.help) return printHelp(host, { meta, args: OPTIONS }, MORE);
+  if (options.help) return printHelp(host, { meta, args: OPTIONS }, { words: "", more: MORE });
   if ((options.receive === undefined) === (options.send === undefined))
     throw usage("one of -r and -s is needed");
   if (options.receive !== undefined) {

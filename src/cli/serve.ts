@@ -103,7 +103,8 @@ EXIT CODES
 
 export async function serveCommand(host: Host, argv: readonly string[]): Promise<number> {
   const { options, canonical, words } = parse(argv, OPTIONS);
-  if (options.help) return printHelp(host, { meta: META, args: OPTIONS }, MORE);
+  if (options.help)
+    return printHelp(host, { meta: META, args: OPTIONS }, { words: "[PROGRAM ARG…]", more: MORE });
   if (!options.exec) noWords(words);
   else if (words.length === 0) throw usage("option -e needs a program after the options");
   return serve(host, {

@@ -22,7 +22,11 @@ async function checkCommand(host: Host, argv: readonly string[]): Promise<number
       name: "socketbox check",
       description: "Reads a configuration and says all that is wrong with it.",
     };
-    return printHelp(host, { meta, args: QUESTION }, "Exit code 0: it can be used. 1: it would be refused.");
+    return printHelp(
+      host,
+      { meta, args: QUESTION },
+      { words: "", more: "Exit code 0: it can be used. 1: it would be refused." },
+    );
   }
   noWords(words);
   return check(host, resolve(options.config));
@@ -36,7 +40,7 @@ async function explainCommand(host: Host, argv: readonly string[]): Promise<numb
       description: "Says where a connection would go, and which routes decide it.",
     };
     const more = "LOCAL and REMOTE follow: [2001:db8::1]:22, 192.0.2.1:22; a third word names the listener.";
-    return printHelp(host, { meta, args: QUESTION }, more);
+    return printHelp(host, { meta, args: QUESTION }, { words: "LOCAL REMOTE [LISTENER]", more });
   }
   const [local, remote, listener, ...others] = words;
   if (local === undefined || remote === undefined)

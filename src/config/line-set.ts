@@ -20,6 +20,8 @@ export class LineSet implements SetName {
   /** Each place where the file turns to this set. */
   readonly openings: Word[] = [];
   sized = false;
+  /** Whether one of its entries was wrong: then it may look emptier than it was meant. */
+  faulty = false;
   readonly #entries: Entry[] = [];
   #default: Entry | undefined;
   /** What a map compares: for `ip` and `rip` which of their bits, for `port` and `rport` all. */
@@ -40,7 +42,7 @@ export class LineSet implements SetName {
   }
 
   get isEmpty(): boolean {
-    return this.#entries.length === 0 && !this.#default;
+    return this.#entries.length === 0 && !this.#default && !this.faulty;
   }
 
   /** Takes one of {@link MATCH_WORDS}, with the number of bits for an address. */

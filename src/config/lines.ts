@@ -107,6 +107,7 @@ class LineReader {
     }
     const set = this.#open!;
     const entry = this.#entries.read(words, set.kind);
+    if (!entry) set.faulty = true;
     const fault = entry && set.add(entry);
     if (fault) this.#findings.error(entry.place, fault);
   }

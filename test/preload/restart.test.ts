@@ -36,7 +36,8 @@ async function startNginx(name: string, listen: string) {
   );
   await starter.child.exited;
   await until("nginx has written its pid", () => existsSync(pidFile) && readFileSync(pidFile, "utf8") !== "");
-  const master = () => Number(readFileSync(pidFile, "utf8"));
+  // While nginx replaces itself the file is renamed away, made, and written: 0 stands for nobody.
+  const master = () => (existsSync(pidFile) ? Number(readFileSync(pidFile, "utf8")) : 0);
   const oldest = master();
   return {
     path,
@@ -45,6 +46,7 @@ async function startNginx(name: string, listen: string) {
     question: () => ask(sender.port, "127.0.0.1", request),
     async [Symbol.asyncDispose]() {
       for (const pid of new Set([oldest, master()])) {
+        if (pid === 0) continue;
         try {
           process.kill(pid, "SIGTERM");
         } catch {
@@ -100,7 +102,7 @@ test.skipIf(missing !== undefined)(
       process.kill(old, "SIGUSR2");
       await until(
         "the new master runs",
-        () => existsSync(`${nginx.pidFile}.oldbin`) && nginx.master() !== old,
+        () => existsSync(`${nginx.pidFile}.oldbin`) && ![0, old].includes(nginx.master()),
       );
       process.kill(old, "SIGQUIT");
       await until("the old master has ended", () => !existsSync(`/proc/${old}`));
