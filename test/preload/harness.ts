@@ -7,12 +7,39 @@ import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, type NetConnectOpts } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Need } from "../kit/require.ts";
 
 export const library = join(import.meta.dir, "../../zig-out/lib/libsocketbox-preload.so");
 export const sources = join(import.meta.dir, "../../cshim/preload");
 
-/** Why the C programs of these tests cannot be compiled here; undefined: they can. */
+/** Why the C programs of these tests cannot be compiled here; undefined: they can. In CI they must be. */
 export const noCompiler = Bun.which("gcc") ? undefined : "gcc is not installed";
+if (noCompiler && process.env.SOCKETBOX_REQUIRE_ALL === "1") throw new Error(noCompiler);
+
+/** The runtime library of a sanitizer of gcc, `asan` or `tsan`. */
+export function sanitizer(name: string): Need {
+  const path = noCompiler ? "" : Bun.spawnSync(["gcc", `-print-file-name=lib${name}.so`]).stdout.toString();
+  return { name: `gcc with lib${name}`, met: path.startsWith("/") };
+}
+
+/** Compiles inputs, in folder, into a program under the sanitizers of memory and behaviour. */
+export function compileSanitized(output: string, inputs: readonly string[], cwd: string): void {
+  const flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-D_DEFAULT_SOURCE", "-g", "-O1", "-pthread"];
+  const sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+  const built = Bun.spawnSync(["gcc", ...flags, ...sanitize, "-o", output, ...inputs, "-ldl"], { cwd });
+  if (built.exitCode !== 0 || built.stderr.length > 0) throw new Error(built.stderr.toString());
+}
+
+/** Runs a test of cshim/test/check.h: the promises that were broken, or a complaint of the sanitizers. */
+export function brokenPromises(program: string): string[] {
+  const { stdout, stderr, exitCode } = Bun.spawnSync([program]);
+  const broken = stdout
+    .toString()
+    .trimEnd()
+    .split("\n")
+    .filter((line) => !line.startsWith("ok - "));
+  return exitCode === 0 ? broken : [...broken, `exit ${exitCode}`, stderr.toString()];
+}
 
 /** A folder that goes when the tests of the file are done; open to all, since daemons change their user. */
 export function scratchFolder(): string {

@@ -1,7 +1,7 @@
 /* The tables of addresses, and the variables that steer them. */
 #include "../decide.h"
 
-#include "check.h"
+#include "../../test/check.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

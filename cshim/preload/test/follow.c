@@ -1,7 +1,7 @@
 /* What executed programs find in their environment. */
 #include "../follow.h"
 
-#include "check.h"
+#include "../../test/check.h"
 
 #include <string.h>
 

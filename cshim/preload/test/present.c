@@ -1,7 +1,7 @@
 /* Addresses in the family that the program asked for. */
 #include "../present.h"
 
-#include "check.h"
+#include "../../test/check.h"
 
 #include <arpa/inet.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include "../place.h"
 #include "../receive.h"
 
-#include "check.h"
+#include "../../test/check.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>

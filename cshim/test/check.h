@@ -1,6 +1,6 @@
 /* check.h - a test is a program: each promise is a line `ok - sentence`, the first broken one ends it. */
-#ifndef SOCKETBOX_PRELOAD_CHECK_H
-#define SOCKETBOX_PRELOAD_CHECK_H
+#ifndef SOCKETBOX_CHECK_H
+#define SOCKETBOX_CHECK_H
 
 #include <stdio.h>
 #include <stdlib.h>
