@@ -1,5 +1,6 @@
 /** A fault is what is wrong with one word; whoever knows where the word stands makes it a diagnostic. */
 import { type Diagnostic, hasErrors, type Place } from "../model/diagnostic.ts";
+import { circles } from "../routing/jumps.ts";
 import type { Configuration, Reading } from "./configuration.ts";
 
 export class Fault {
@@ -22,10 +23,14 @@ export class Findings {
     this.#found.push({ severity: "warning", place, what, expected });
   }
 
-  /** In the order of the file. */
+  /**
+   * In the order of the file. A draft with errors in it is never compiled, and its circles are there all the same:
+   * they are said now, not only once the rest has been mended.
+   */
   reading(configuration: Configuration): Reading {
-    const { diagnostics } = this.refusal();
-    return hasErrors(diagnostics) ? { diagnostics } : { configuration, diagnostics };
+    if (!hasErrors(this.#found)) return { configuration, ...this.refusal() };
+    this.#found.push(...circles(configuration.draft));
+    return this.refusal();
   }
 
   /** The reading of a file that yields nothing. */

@@ -26,6 +26,7 @@ export class LineSet implements SetName {
   #default: Entry | undefined;
   /** What a map compares: for `ip` and `rip` which of their bits, for `port` and `rport` all. */
   readonly #key = new Map<string, Address>();
+  #doubtful = false;
 
   constructor(
     readonly kind: SetKind,
@@ -43,6 +44,11 @@ export class LineSet implements SetName {
 
   get isEmpty(): boolean {
     return this.#entries.length === 0 && !this.#default && !this.faulty;
+  }
+
+  /** One of {@link MATCH_WORDS} was wrong: what the map was meant to compare is not known. */
+  doubtKey(): void {
+    this.#doubtful = true;
   }
 
   /** Takes one of {@link MATCH_WORDS}, with the number of bits for an address. */
@@ -68,7 +74,7 @@ export class LineSet implements SetName {
   table(findings: Findings): DraftTable {
     const { place } = this;
     const isMap = this.kind === "map-set";
-    if (isMap && this.#key.size === 0) {
+    if (isMap && this.#key.size === 0 && !this.#doubtful) {
       findings.error(place, new Fault(`${this.title} compares nothing`, `one of ${forms(MATCH_WORDS)}`));
     }
     const entries = isMap ? this.#keyed(findings) : this.#entries;
@@ -106,6 +112,7 @@ export class LineSet implements SetName {
   }
 
   #compareNames(entry: Entry, findings: Findings): void {
+    if (this.#key.size === 0 || this.#doubtful) return; // that is what is wrong, and said elsewhere
     for (const [comparison, name] of COMPARISONS) {
       const named = entry.addresses.get(name) ?? entry.ports.get(name);
       const compared = this.#key.has(name);

@@ -128,7 +128,9 @@ class LineReader {
 
   #readDirective(word: Word): void {
     const fault = word.fault() ?? this.#obey(word);
-    if (fault) this.#findings.error(word.place, fault);
+    if (!fault) return;
+    this.#findings.error(word.place, fault);
+    if (MATCH_WORDS.includes(word.name)) this.#open?.doubtKey();
   }
 
   #obey(word: Word): Fault | undefined {

@@ -85,6 +85,10 @@ class DocumentReader {
       );
       this.#findings.error(this.#places.ofKey(["table", MAIN]), fault);
     }
+    if (route === undefined ? !found.some(({ way }) => way[0] === "route") : route.length === 0) {
+      const fault = new Fault("there is no route, so that every connection would be closed", "[[route]]");
+      this.#findings.error(this.#places.ofValue(["route"]), fault);
+    }
     const tables = [
       this.#readTable(MAIN, [], route),
       ...Object.entries(table ?? {}).map(([name, inside]) =>

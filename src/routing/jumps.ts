@@ -65,7 +65,7 @@ function* missingTables(draft: Draft): Generator<Diagnostic> {
 }
 
 /** Follows every jump once; one that leads to a table on the way to it closes a circle. */
-function* circles(draft: Draft): Generator<Diagnostic> {
+export function* circles(draft: Draft): Generator<Diagnostic> {
   const jumps = jumpsOf(draft);
   const seen = new Set<number>();
   const way = new Set<number>();
