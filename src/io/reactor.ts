@@ -81,10 +81,13 @@ export class Reactor implements Disposable {
     return { cancel: () => this.#timers.delete(scheduled) };
   }
 
-  /** Waits and dispatches until `stop()`. */
-  run(): void {
+  /** Waits and dispatches until `stop()`; `turned` is called after each turn. */
+  run(turned: () => void = () => {}): void {
     this.#running = true;
-    while (this.#running) this.turn();
+    while (this.#running) {
+      this.turn();
+      turned();
+    }
   }
 
   stop(): void {

@@ -71,7 +71,7 @@ class Acceptor {
   }
 
   run(): void {
-    this.#reactor.run();
+    this.#reactor.run(() => this.#counters.turn());
     for (const { fd } of this.#sources) fd.close();
     this.#deliveries.close("shutdown");
     this.#journal.newSecond();

@@ -101,11 +101,21 @@ export class Acceptors {
     this.#stopping = true;
   }
 
+  /**
+   * How often each acceptor's reactor has turned. One that has nothing to do does not turn: `nudge` first, and
+   * those that live turn at least once.
+   */
+  get turns(): readonly number[] {
+    return this.#members.map(({ counters }) => counters.turns);
+  }
+
+  nudge(): void {
+    for (const { wake } of this.#members) native.sb_eventfd_add(wake);
+  }
+
   #order(order: Order): void {
-    for (const { worker, wake } of this.#members) {
-      worker.postMessage(order);
-      native.sb_eventfd_add(wake);
-    }
+    for (const { worker } of this.#members) worker.postMessage(order);
+    this.nudge();
   }
 
   #hear(report: Report): void {

@@ -52,13 +52,25 @@ export const COUNTERS = ["accepted", "delivered", "waiting", ...REASONS] as cons
 
 export type Counter = (typeof COUNTERS)[number];
 
+/** After the counters: how often the reactor has turned. */
+const TURNS = COUNTERS.length;
+
 export class Counters {
   readonly buffer: SharedArrayBuffer;
   readonly #values: Float64Array;
 
-  constructor(buffer = new SharedArrayBuffer(COUNTERS.length * Float64Array.BYTES_PER_ELEMENT)) {
+  constructor(buffer = new SharedArrayBuffer((COUNTERS.length + 1) * Float64Array.BYTES_PER_ELEMENT)) {
     this.buffer = buffer;
     this.#values = new Float64Array(buffer);
+  }
+
+  /** A sign of life: goes up with every turn of the acceptor's reactor. */
+  get turns(): number {
+    return this.#values[TURNS]!;
+  }
+
+  turn(): void {
+    this.#values[TURNS]!++;
   }
 
   get(counter: Counter): number {
