@@ -21,6 +21,8 @@ export const COMMON = {
 
 export function parse<T extends ArgsDef>(argv: readonly string[], definition: T): Parsed<T> {
   const { options, words } = splitArguments(argv, definition);
+  // It was answered before this if it came first; elsewhere it would pass for an option that does nothing.
+  if (options.includes("--version")) throw usage("option --version stands alone");
   return { options: parseArgs<T>([...options], definition), canonical: options, words };
 }
 

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { IdentityRequest } from "../io/identity.ts";
+import { UNIX_PATH_MAX } from "../model/target.ts";
 import type { Host } from "../programs/host.ts";
 import { type ListenerOverrides, type Registration, type ServeOptions, serve } from "../programs/serve.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
@@ -149,7 +150,11 @@ function direct(options: ParsedArgs<typeof OPTIONS>): ServeOptions["direct"] {
   const { "send-to": path, "send-fd": fd } = options;
   if (path !== undefined && fd !== undefined) throw usage("options -S and -i exclude each other");
   if (fd !== undefined) return { kind: "fd", fd: descriptor("-i", fd)[0]! };
-  return path === undefined ? undefined : { kind: "unix", path: path.startsWith("@") ? path : resolve(path) };
+  if (path === undefined) return undefined;
+  const whole = path.startsWith("@") ? path : resolve(path);
+  if (Buffer.byteLength(whole) > UNIX_PATH_MAX)
+    throw usage(`-S: ${JSON.stringify(whole)} is too long; expected at most ${UNIX_PATH_MAX} bytes`);
+  return { kind: "unix", path: whole };
 }
 
 function registration(text: string): Registration {

@@ -47,7 +47,7 @@ export function resolveIdentity(request: IdentityRequest): Identity {
     ? undefined
     : (request.groups?.map(lookUpGroup) ?? (gid !== undefined ? [] : undefined));
   if (groups && groups.length > GROUPS_MAX)
-    throw new RangeError(`${groups.length} groups; at most ${GROUPS_MAX}`);
+    throw new Unknown(`${groups.length} groups are too many; at most ${GROUPS_MAX}`);
   return {
     ...(user && { uid: user.uid }),
     ...(gid !== undefined && { gid }),
@@ -86,10 +86,18 @@ export function assumeIdentity(identity: Identity, { confine }: { confine: boole
   if (result < 0) throw new SysError(STEPS[record[offsets.step / 4]!] ?? "change identity", -result);
 }
 
+/** A request that names what this system does not have; said as it is, for no system call has failed. */
+class Unknown extends SysError {
+  constructor(what: string) {
+    super(what, ERRNO.ENOENT);
+    this.message = what;
+  }
+}
+
 function lookUpUser(name: string): { uid: number; gid: number } {
   const ids = new Uint32Array(2);
   const result = native.sb_lookup_user(cString(name), ids);
-  if (result === -ERRNO.ENOENT) throw new RangeError(`there is no user ${JSON.stringify(name)}`);
+  if (result === -ERRNO.ENOENT) throw new Unknown(`there is no user ${JSON.stringify(name)}`);
   check(result, `look up user ${name}`);
   return { uid: ids[0]!, gid: ids[1]! };
 }
@@ -97,7 +105,7 @@ function lookUpUser(name: string): { uid: number; gid: number } {
 function lookUpGroup(name: string): number {
   const ids = new Uint32Array(1);
   const result = native.sb_lookup_group(cString(name), ids);
-  if (result === -ERRNO.ENOENT) throw new RangeError(`there is no group ${JSON.stringify(name)}`);
+  if (result === -ERRNO.ENOENT) throw new Unknown(`there is no group ${JSON.stringify(name)}`);
   check(result, `look up group ${name}`);
   return ids[0]!;
 }

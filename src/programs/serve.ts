@@ -11,14 +11,7 @@ import { isUnixSocket } from "../io/socket.ts";
 import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
 import { formatDiagnostic } from "../model/diagnostic.ts";
 import { formatEndpoint } from "../model/flow.ts";
-import {
-  formatReceiver,
-  hasGroups,
-  type Receiver,
-  type Target,
-  targetOf,
-  UNIX_PATH_MAX,
-} from "../model/target.ts";
+import { formatReceiver, hasGroups, type Receiver, type Target, targetOf } from "../model/target.ts";
 import { native } from "../native/library.ts";
 import { compile } from "../routing/compile.ts";
 import type { Table } from "../routing/table.ts";
@@ -179,9 +172,6 @@ function fromFile(host: Host, options: ServeOptions, text: string): Plan {
 
 /** `-S`, `-i`: a table of one route. */
 function direct(receiver: Receiver, options: ServeOptions): { table: Table } {
-  if (receiver.kind === "unix" && Buffer.byteLength(receiver.path) > UNIX_PATH_MAX) {
-    throw new Failure(EXIT.usage, `-S: the path ${receiver.path} is longer than ${UNIX_PATH_MAX} bytes`);
-  }
   const place = { file: "command line", line: 0, column: 0 };
   const any = { local: [], localPorts: [], remote: [], remotePorts: [], listeners: [] };
   const action = { kind: "target", target: targetOf(receiver) } as const;
