@@ -23,7 +23,12 @@ export function parse<T extends ArgsDef>(argv: readonly string[], definition: T)
   const { options, words } = splitArguments(argv, definition);
   // It was answered before this if it came first; elsewhere it would pass for an option that does nothing.
   if (options.includes("--version")) throw usage("option --version stands alone");
-  return { options: parseArgs<T>([...options], definition), canonical: options, words };
+  const parsed = parseArgs<T>([...options], definition);
+  // citty takes --no-NAME for the opposite of an option NAME, and so never sets an option that is called no-NAME.
+  const flags = options
+    .filter((option) => option.startsWith("--no-"))
+    .map((option) => [option.slice(2), true]);
+  return { options: Object.assign(parsed, Object.fromEntries(flags)), canonical: options, words };
 }
 
 /** What `--help` prints: what citty makes of the definition, `words` behind its usage line, and `more` below it. */

@@ -95,6 +95,8 @@ class Inetd implements Disposable {
   #stopping = false;
   /** The mailbox is empty, and stays so. */
   #done = false;
+  /** That children are waited for has been said. */
+  #draining = false;
   #code: number = EXIT.ok;
 
   constructor(
@@ -136,20 +138,25 @@ class Inetd implements Disposable {
   #takeUpTo(room: number): void {
     const count = receive(this.mailbox, this.#flows, Math.min(room, BATCH), this.strict);
     if (count < 0) this.#cannotReceive(-count);
-    if (count === 0 && this.#stopping) this.#finish();
+    this.#hold(count);
+    this.#startHeld();
+  }
+
+  #hold(count: number): void {
     for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
       const fd = this.#flows[at + FLOW_FD_WORD]! | 0;
       if (fd < 0) this.host.log(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
       else this.#held.push({ fd, flow: flowOf(this.#flows, at, 0) });
     }
-    this.#startHeld();
-    if (this.#stopping && count > 0 && this.#held.length === 0) this.#take();
   }
 
   #startHeld(): void {
-    for (;;) {
-      const next = this.#held[0];
-      if (!next) return;
+    for (let next = this.#held[0]; next; next = this.#held[0]) {
+      if (this.#roomToStart() <= 0) {
+        // Only what was taken when we were told to stop can be more than may run.
+        this.#pause(this.#limitReached());
+        return;
+      }
       if (!this.#start(next)) return;
       this.#held.shift();
     }
@@ -207,7 +214,6 @@ class Inetd implements Disposable {
       this.host.log(
         `end ${child.pid}: ${formatEnding(ending)} after ${seconds} s (${this.#running.size} running)`,
       );
-      if (this.#done && this.#running.size === 0) this.#reactor.stop();
       this.#resume();
     });
   }
@@ -217,8 +223,13 @@ class Inetd implements Disposable {
     this.host.log(`connection given up: ${reason}: ${formatFlow(flow)}`);
   }
 
+  /** How many connections may be taken. */
   #room(): number {
-    const children = this.options.max - this.#running.size - this.#held.length;
+    return this.#roomToStart() - this.#held.length;
+  }
+
+  #roomToStart(): number {
+    const children = this.options.max - this.#running.size;
     return Math.min(children, this.#rate?.room(performance.now()) ?? children);
   }
 
@@ -238,8 +249,12 @@ class Inetd implements Disposable {
       this.#pause(errnoName(errno), RETRY_MS);
       return;
     }
-    this.host.log(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
-    this.#code = EXIT.peerGone;
+    // Of a mailbox that was shut down, the end is all that can be left.
+    if (!this.#stopping) {
+      this.host.log(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
+      this.#code = EXIT.peerGone;
+    }
+    this.#done = true;
     this.#finish();
   }
 
@@ -259,15 +274,14 @@ class Inetd implements Disposable {
   }
 
   #resume(): void {
-    if (this.#done) return;
+    if (this.#stopping && !this.#done) this.#takeRest();
     this.#startHeld();
-    if (this.#held.length > 0 || this.#room() <= 0) {
-      if (this.#held.length === 0) this.#pause(this.#limitReached());
-      return;
+    if (this.#done) this.#finish();
+    else if (this.#held.length === 0 && this.#room() <= 0) this.#pause(this.#limitReached());
+    else if (this.#held.length === 0 && !this.#stopping) {
+      this.#pausedFor = "";
+      this.#watch ??= this.#reactor.watch(this.mailbox.fd.number, EVENT.in, () => this.#take());
     }
-    this.#pausedFor = "";
-    this.#watch ??= this.#reactor.watch(this.mailbox.fd.number, EVENT.in, () => this.#take());
-    if (this.#stopping) this.#take();
   }
 
   /** Whoever sends from now on is told that nobody is here; what was sent before is still served. */
@@ -280,21 +294,32 @@ class Inetd implements Disposable {
     this.host.log("stopping: taking what has come");
     this.mailbox.remove();
     this.mailbox.refuse();
+    this.#watch?.cancel();
+    this.#watch = undefined;
+    if (this.options.drainMs > 0) this.#reactor.after(this.options.drainMs, () => this.#reactor.stop());
     this.#resume();
   }
 
-  /** Nothing will come any more. */
+  /** All that is left in the mailbox, also beyond the limits: only so it shows that nothing more will come. */
+  #takeRest(): void {
+    for (let count = BATCH; count > 0; ) {
+      count = receive(this.mailbox, this.#flows, BATCH, this.strict);
+      if (count < 0) this.#cannotReceive(-count);
+      if (count === 0) this.#done = true;
+      this.#hold(count);
+    }
+  }
+
+  /** Nothing will come any more: ends when nothing waits to be started, and no child is waited for. */
   #finish(): void {
-    this.#done = true;
     this.#watch?.cancel();
     this.#watch = undefined;
-    const drains = this.#stopping && this.options.drainMs > 0 && this.#running.size > 0;
-    if (!drains) {
-      this.#reactor.stop();
-      return;
+    const drains = this.#stopping && this.options.drainMs > 0;
+    if (this.#held.length === 0 && (!drains || this.#running.size === 0)) this.#reactor.stop();
+    else if (drains && this.#running.size > 0 && !this.#draining) {
+      this.#draining = true;
+      this.host.log(`waiting for ${this.#running.size} children`);
     }
-    this.host.log(`waiting for ${this.#running.size} children`);
-    this.#reactor.after(this.options.drainMs, () => this.#reactor.stop());
   }
 }
 

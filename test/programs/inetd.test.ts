@@ -1,0 +1,112 @@
+/** How socketbox-inetd stops: at once where nothing is left to do, whatever its limits say. */
+import { afterEach, expect, test } from "bun:test";
+import { check } from "../../src/native/errno.ts";
+import { cString, native } from "../../src/native/library.ts";
+import { FLOW_FD_WORD } from "../../src/native/structs.ts";
+import { FLOW_WORDS } from "../../src/routing/record.ts";
+import { bin, freePort, Running, ready, scratch } from "../kit/running.ts";
+
+const SEQPACKET = 5;
+const REGISTERED = Uint8Array.of(0x80, 0, 0, 0);
+
+const clients: Bun.Socket[] = [];
+
+afterEach(() => {
+  for (const client of clients.splice(0)) client.end();
+});
+
+/** A client that says nothing and stays. */
+async function stay(port: number): Promise<void> {
+  clients.push(await Bun.connect({ hostname: "127.0.0.1", port, socket: { data() {} } }));
+}
+
+/** Lasts as long as its client, and does not hold the log open that a test reads to its end. */
+const CHILD = ["sh", "-c", "exec cat 2>/dev/null"];
+
+/** socketbox-inetd with these options, and one running child. */
+async function withOneChild(folder: { file(name: string): string }, ...options: string[]) {
+  const path = folder.file("socket");
+  const inetd = await ready("socketbox-inetd", [...options, path, ...CHILD]);
+  const port = await freePort();
+  const server = await ready("socketbox", ["-S", path, "-p", String(port)]);
+  await stay(port);
+  await inetd.until(/ start \d+: /);
+  return { inetd, server, port };
+}
+
+test.each([["--max=1"], ["--rate=1/1h"]])("at a limit (%s), SIGTERM leaves children alone", async (limit) => {
+  using folder = scratch();
+  const { inetd, server } = await withOneChild(folder, limit);
+  await using _inetd = inetd;
+  await using _server = server;
+  expect(await inetd.stop()).toBe(0);
+  expect(inetd.log).not.toContain(" end ");
+});
+
+test("what had come when SIGTERM came is served within --max, also after it", async () => {
+  using folder = scratch();
+  const { inetd, server, port } = await withOneChild(folder, "--max", "1");
+  await using _inetd = inetd;
+  await using _server = server;
+  await stay(port);
+  await inetd.until(/pausing: limit of 1/);
+  await server.stop(); // it has handed over what it had
+  inetd.kill("SIGTERM");
+  await inetd.until(/stopping/);
+  clients[0]!.end();
+  await inetd.until(/ start (?:.|\n)* end (?:.|\n)* start /);
+  expect(await inetd.ended()).toBe(0);
+  expect(inetd.log).not.toContain("2 running");
+});
+
+test("--drain bounds the wait for children and for what waits behind them", async () => {
+  using folder = scratch();
+  const { inetd, server, port } = await withOneChild(folder, "--max", "1", "--drain", "300ms");
+  await using _inetd = inetd;
+  await using _server = server;
+  await stay(port);
+  await inetd.until(/pausing: limit of 1/);
+  await server.stop();
+  expect(await inetd.stop()).toBe(0);
+  expect(inetd.log).toContain("waiting for 1 children");
+  expect(inetd.log).toContain("connection given up: shutdown: ");
+});
+
+test("a registered socketbox-inetd that is told to stop has not lost its server", async () => {
+  using folder = scratch();
+  const path = folder.file("registry");
+  const listener = check(native.sb_bind_unix(cString(path), SEQPACKET, 0o600), "bind");
+  check(native.sb_listen(listener, 1), "listen");
+  await using inetd = new Running([bin("socketbox-inetd-p"), path, "3", "cat"]);
+  const flows = new Uint32Array(FLOW_WORDS);
+  while (native.sb_accept(listener, flows, 1, 0) === 0) await Bun.sleep(5);
+  const registered = flows[FLOW_FD_WORD]!;
+  check(native.sb_write(registered, REGISTERED, REGISTERED.length), "answer");
+  await inetd.until(/: ready: /);
+  expect(await inetd.stop()).toBe(0);
+  expect(inetd.log).not.toContain("has gone");
+  native.sb_close(registered);
+  native.sb_close(listener);
+});
+
+test("with --no-new-privs children cannot gain privileges", async () => {
+  using folder = scratch();
+  const path = folder.file("socket");
+  const command = ["grep", "NoNewPrivs", "/proc/self/status"];
+  for (const [options, value] of [
+    [["--no-new-privs"], "1"],
+    [[], "0"],
+  ] as const) {
+    await using inetd = await ready("socketbox-inetd", [
+      ...options,
+      path,
+      "sh",
+      "-c",
+      `${command.join(" ")} >&2`,
+    ]);
+    const port = await freePort();
+    await using _server = await ready("socketbox", ["-S", path, "-p", String(port)]);
+    await stay(port);
+    await inetd.until(new RegExp(`NoNewPrivs:\\s${value}`));
+  }
+});
