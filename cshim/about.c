@@ -14,6 +14,7 @@ _Static_assert(sizeof(struct sb_identity) == 276 && offsetof(struct sb_identity,
                "identity layout");
 _Static_assert(sizeof(struct sb_child) == 32 && offsetof(struct sb_child, no_new_privs) == 28,
                "child layout");
+_Static_assert(sizeof(struct sb_decision) == 268, "decision layout");
 
 int sb_sizeof(int which) {
     switch (which) {
@@ -25,6 +26,8 @@ int sb_sizeof(int which) {
         return sizeof(struct sb_identity);
     case SB_CHILD:
         return sizeof(struct sb_child);
+    case SB_DECISION:
+        return sizeof(struct sb_decision);
     default:
         return -EINVAL;
     }

@@ -48,8 +48,17 @@ struct sb_child { /* how a program is started; what it does not name is as in a 
     uint32_t no_new_privs;       /* PR_SET_NO_NEW_PRIVS */
 };
 
+/* What a bind would do under the preload library (cshim/preload/decide.h). */
+struct sb_decision {
+    uint32_t outcome; /* enum sb_outcome */
+    uint32_t error;   /* errno, with SB_REFUSED */
+    uint32_t scope;   /* with SB_LINK_LOCAL */
+    char text[256];   /* the socket's path */
+};
+enum sb_outcome { SB_DIRECT, SB_RECEIVER, SB_STREAM, SB_LINK_LOCAL, SB_REFUSED };
+
 enum sb_bind_flag { SB_TRANSPARENT = 1, SB_FREEBIND = 2, SB_REUSE_ADDRESS = 4, SB_REUSE_PORT = 8 };
-enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD };
+enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD, SB_DECISION };
 
 /* about.c */
 SB_EXPORT int sb_sizeof(int which);
@@ -107,5 +116,12 @@ SB_EXPORT int sb_wait(int pidfd, int32_t code_status[2]);
 /* signal.c */
 SB_EXPORT int sb_signal_fd(uint64_t signals);
 SB_EXPORT int sb_kill(int pid, int signal);
+
+/* program.c: socketbox-preload, before it becomes the program */
+SB_EXPORT int sb_decide_bind(const char *envp, int envc, const uint8_t address[16], int inet6, uint32_t scope,
+                             uint16_t port, struct sb_decision *told);
+SB_EXPORT int sb_has_file_capabilities(const char *path);
+SB_EXPORT int sb_can_map(const char *path);
+SB_EXPORT int sb_refuse_io_uring(void);
 
 #endif

@@ -1,7 +1,7 @@
 /** What users get: the packed tarball in an empty folder, and the compiled executable under an empty environment. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import packageFile from "../package.json" with { type: "json" };
 import { ask, freePort, must, ROOT, Running, run, scratch } from "./kit/running.ts";
 
@@ -70,6 +70,19 @@ describe("the compiled executable", () => {
         out: `${name} ${packageFile.version}\n`,
       });
     }
+  });
+
+  test("puts the preload library where programs can load it, and only its owner can change it", async () => {
+    using elsewhere = scratch();
+    const script = 'import socket; print(*socket.create_server(("127.0.0.1", 80)).getsockname())';
+    const command = (...words: string[]) => [join(ROOT, "dist/socketbox-preload"), ...words];
+    const map = ["--map", `80=${elsewhere.file("r")}`];
+    expect(await run(command(...map, "python3", "-c", script))).toEqual({ code: 0, out: "127.0.0.1 80\n" });
+    const env = { HOME: elsewhere.path, XDG_CACHE_HOME: undefined, XDG_RUNTIME_DIR: undefined };
+    const path = (await run(command("--print-path"), { env })).out.trim();
+    expect(path).toMatch(/\/socketbox\/libsocketbox-preload-glibc-[0-9a-f]{16}\.so$/);
+    expect([statSync(path).mode & 0o7777, statSync(path).uid]).toEqual([0o644, process.getuid!()]);
+    expect(statSync(dirname(path)).mode & 0o022).toBe(0);
   });
 
   test("serves under an empty environment, with nothing else installed", async () => {

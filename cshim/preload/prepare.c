@@ -8,7 +8,7 @@
 #include "listener.h"
 #include "proc.h"
 
-#include <pthread.h>
+#include <dlfcn.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,6 +46,24 @@ static int look_at(void *context, int fd) {
     return 0;
 }
 
+/* pthread_atfork(3), looked up: in old glibc it lives in libpthread, which a program without threads has not,
+ * and its shared part is this function of libc. */
+static void after_fork_in_child(void (*action)(void)) {
+    typedef void handler(void);
+    int (*in_glibc)(handler *, handler *, handler *, void *);
+    int (*in_musl)(handler *, handler *, handler *);
+    void *found = dlsym(RTLD_DEFAULT, "__register_atfork");
+    memcpy(&in_glibc, &found, sizeof found);
+    if (found) {
+        in_glibc(NULL, NULL, action, NULL);
+        return;
+    }
+    found = dlsym(RTLD_DEFAULT, "pthread_atfork");
+    memcpy(&in_musl, &found, sizeof found);
+    if (found)
+        in_musl(NULL, NULL, action);
+}
+
 /* Before main as a rule, but constructors of other libraries may come first: then at their first call.
  * Nothing in here reaches a wrapper. */
 void prepare(void) {
@@ -62,7 +80,7 @@ void prepare(void) {
     read_environment();
     if (environment.follow)
         follow_remember(environ);
-    pthread_atfork(NULL, NULL, hints_own);
+    after_fork_in_child(hints_own);
     proc_each_descriptor(look_at, NULL);
     errno = saved;
     atomic_store_explicit(&prepared, true, memory_order_release);

@@ -303,6 +303,50 @@ static void gives_up_privileges(void) {
           waitpid(child, &status, 0) == child && status == 0);
 }
 
+/* ---- before a program is started under the preload library ---- */
+
+/* The outcome of binding [::]:port, or -errno. */
+static int decided(const char *variables, size_t size, int count, uint16_t port, struct sb_decision *told) {
+    uint8_t *address = calloc(16, 1);
+    char *block = memcpy(malloc(size), variables, size);
+    int status = sb_decide_bind(block, count, address, 1, 0, port, told);
+    free(block);
+    free(address);
+    return status ? status : (int)told->outcome;
+}
+#define DECIDED(variables, count, port, told) decided(variables, sizeof variables, count, port, told)
+
+static void decides_binds(void) {
+    struct sb_decision *told = calloc(1, sizeof *told);
+    const char *folder_variable = "SOCKETBOX_MAP=* 80 80 r /x{port}\n";
+    CHECK("a map says where a bind leads",
+          decided(folder_variable, strlen(folder_variable) + 1, 1, 80, told) == SB_RECEIVER &&
+              !strcmp(told->text, "/x80"));
+    CHECK("and what it does not name is refused",
+          decided(folder_variable, strlen(folder_variable) + 1, 1, 81, told) == SB_REFUSED &&
+              told->error == EACCES);
+    CHECK("several variables are read",
+          DECIDED("A=1\0SKBOX_DIRECTORY_ROOT2=/r\0SKBOX_PORT_FILTER_IPV6_WILDCARD=90", 3, 80, told) ==
+                  SB_RECEIVER &&
+              !strcmp(told->text, "/r/X0000/00000_00080"));
+    CHECK("without any, a bind is real", DECIDED("", 0, 80, told) == SB_DIRECT);
+    CHECK("one that cannot be read is told", DECIDED("SKBOX_ENABLE_CONNECT=x", 1, 80, told) == -EINVAL &&
+                                                 strstr(told->text, "SKBOX_ENABLE_CONNECT=x: expected 0, 1"));
+    CHECK("files have no capabilities as a rule",
+          sb_has_file_capabilities("/bin/sh") == 0 && sb_has_file_capabilities("/none") == -ENOENT);
+    CHECK("a program can be mapped", sb_can_map("/bin/sh") == 0 && sb_can_map("/none") == -ENOENT);
+    free(told);
+}
+
+/* In a child, which it changes for good. */
+static void refuses_io_uring(void) {
+    int status;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(sb_refuse_io_uring() == 0 && syscall(425, 1, NULL) < 0 && errno == ENOSYS ? 0 : 1);
+    CHECK("io_uring can be refused", waitpid(child, &status, 0) == child && status == 0);
+}
+
 /* ---- the rest ---- */
 
 static void tells_what_a_socket_is(void) {
@@ -344,6 +388,8 @@ int main(void) {
     starts_programs();
     knows_users();
     gives_up_privileges();
+    decides_binds();
+    refuses_io_uring();
     tells_what_a_socket_is();
     takes_signals();
     CHECK("nothing is left in the folder", rmdir(folder) == 0);

@@ -18,25 +18,33 @@ interface Option {
   readonly takesValue: boolean;
 }
 
-export function splitArguments(argv: readonly string[], definition: ArgsDef): Split {
-  const options = new Map<string, string>();
+/** Options named in `repeatable` may come more than once; each is in the result, in order. */
+export function splitArguments(
+  argv: readonly string[],
+  definition: ArgsDef,
+  repeatable: readonly string[] = [],
+): Split {
+  const seen = new Set<string>();
+  const options: string[] = [];
   const rest = [...argv];
   while (rest.length > 0 && rest[0]!.startsWith("-") && rest[0] !== "-") {
     const word = rest.shift()!;
     if (word === "--") break;
     for (const [option, shown, attached] of optionsIn(word, definition)) {
-      if (options.has(option.name)) throw new Failure(EXIT.usage, `option ${shown} is given twice`);
+      if (seen.has(option.name) && !repeatable.includes(option.name))
+        throw new Failure(EXIT.usage, `option ${shown} is given twice`);
+      seen.add(option.name);
       if (!option.takesValue) {
         if (attached !== undefined) throw new Failure(EXIT.usage, `option ${shown} takes no value`);
-        options.set(option.name, `--${option.name}`);
+        options.push(`--${option.name}`);
         continue;
       }
       const value = attached ?? rest.shift();
       if (value === undefined) throw new Failure(EXIT.usage, `option ${shown} needs a value`);
-      options.set(option.name, `--${option.name}=${value}`);
+      options.push(`--${option.name}=${value}`);
     }
   }
-  return { options: [...options.values()], words: rest };
+  return { options, words: rest };
 }
 
 type Found = [option: Option, shown: string, attached: string | undefined];

@@ -4,6 +4,7 @@ import packageFile from "../../package.json" with { type: "json" };
 import { SysError } from "../native/errno.ts";
 import { EXIT, Failure, type Host } from "../programs/host.ts";
 import { inetd, inetdRegistered } from "./inetd.ts";
+import { preload } from "./preload.ts";
 import { processHost } from "./process-host.ts";
 import { query } from "./query.ts";
 import { send } from "./send.ts";
@@ -16,6 +17,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
   ["socketbox", socketbox],
   ["socketbox-inetd", inetd],
   ["socketbox-inetd-p", inetdRegistered],
+  ["socketbox-preload", preload],
   ["send-receive-fd", send],
   ["socket-query", query],
 ]);

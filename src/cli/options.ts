@@ -19,8 +19,12 @@ export const COMMON = {
   version: { type: "boolean", alias: "V", description: "print the version" },
 } as const satisfies ArgsDef;
 
-export function parse<T extends ArgsDef>(argv: readonly string[], definition: T): Parsed<T> {
-  const { options, words } = splitArguments(argv, definition);
+export function parse<T extends ArgsDef>(
+  argv: readonly string[],
+  definition: T,
+  repeatable: readonly string[] = [],
+): Parsed<T> {
+  const { options, words } = splitArguments(argv, definition, repeatable);
   // It was answered before this if it came first; elsewhere it would pass for an option that does nothing.
   if (options.includes("--version")) throw usage("option --version stands alone");
   const parsed = parseArgs<T>([...options], definition);
@@ -29,6 +33,12 @@ export function parse<T extends ArgsDef>(argv: readonly string[], definition: T)
     .filter((option) => option.startsWith("--no-"))
     .map((option) => [option.slice(2), true]);
   return { options: Object.assign(parsed, Object.fromEntries(flags)), canonical: options, words };
+}
+
+/** All values of an option that may be repeated. */
+export function valuesOf(canonical: readonly string[], name: string): string[] {
+  const start = `--${name}=`;
+  return canonical.filter((option) => option.startsWith(start)).map((option) => option.slice(start.length));
 }
 
 /** What `--help` prints: what citty makes of the definition, `words` behind its usage line, and `more` below it. */

@@ -52,6 +52,7 @@ export const structs = {
     ["new_session", "u32"],
     ["no_new_privs", "u32"],
   ),
+  sb_decision: layout(["outcome", "u32"], ["error", "u32"], ["scope", "u32"], ["text", "u8", 256]),
 } as const;
 
 /** Word of a flow record (routing/record.ts) that holds its descriptor, and words of an event. */

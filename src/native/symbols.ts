@@ -49,4 +49,9 @@ export const symbols = {
 
   sb_signal_fd: { args: [u64], returns: number },
   sb_kill: { args: [i32, i32], returns: number },
+
+  sb_decide_bind: { args: [ptr, i32, ptr, i32, u32, u16, ptr], returns: number },
+  sb_has_file_capabilities: { args: [ptr], returns: number },
+  sb_can_map: { args: [ptr], returns: number },
+  sb_refuse_io_uring: { args: [], returns: number },
 } as const;

@@ -30,7 +30,8 @@ describe("every program", () => {
   );
 
   test.each(NAMES)("%s does not go to work when its version is asked for among options", async (name) => {
-    const option = { "send-receive-fd": "-r3", "socket-query": "-l" }[name] ?? "-k";
+    const option =
+      { "send-receive-fd": "-r3", "socket-query": "-l", "socketbox-preload": "--no-follow" }[name] ?? "-k";
     expect(await call(name, [option, "-V", "word", "/bin/true"])).toEqual({
       code: EXIT.usage,
       out: "",
