@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <libgen.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -94,6 +95,21 @@ int sb_bind_inet(const uint8_t address[16], uint32_t scope, uint16_t port, uint3
 
 int sb_listen(int fd, int backlog) {
     return listen(fd, backlog) < 0 ? -errno : 0;
+}
+
+/* Lets nobody new in: from now on the listener does not see a SYN, so that its backlog only gets shorter and
+ * can be emptied. Who sent one tries again a second later, and finds nobody, or who listens there then. A
+ * filter of a TCP listener is given the segment from its header on; RFC 9293, 3.1: the flags are its byte 13,
+ * SYN 0x02, ACK 0x10. */
+int sb_refuse_new(int listener) {
+    struct sock_filter program[] = {BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+                                    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+                                    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+                                    BPF_STMT(BPF_RET | BPF_K, 0), BPF_STMT(BPF_RET | BPF_K, UINT32_MAX)};
+    struct sock_fprog filter = {.len = sizeof program / sizeof *program, .filter = program};
+    if (setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0)
+        return -errno;
+    return 0;
 }
 
 /* Locks the folder of path against the other programs that bind, replace or remove sockets in it, so that

@@ -70,6 +70,7 @@ SB_EXPORT int sb_peer(int fd, int32_t pid_uid_gid[3]);
 SB_EXPORT int sb_bind_inet(const uint8_t address[16], uint32_t scope, uint16_t port, uint32_t flags,
                            const char *device, const char *netns);
 SB_EXPORT int sb_listen(int fd, int backlog);
+SB_EXPORT int sb_refuse_new(int listener);
 SB_EXPORT int sb_bind_unix(const char *path, int type, uint32_t mode);
 SB_EXPORT int sb_unbind_unix(const char *path, uint64_t device, uint64_t inode);
 SB_EXPORT int sb_connect_unix(const char *path, int type);

@@ -4,7 +4,8 @@ import type { ArgsDef, ParsedArgs } from "citty";
 import type { IdentityRequest } from "../io/identity.ts";
 import { UNIX_PATH_MAX } from "../model/target.ts";
 import type { Host } from "../programs/host.ts";
-import { type ListenerOverrides, type Registration, type ServeOptions, serve } from "../programs/serve.ts";
+import type { ListenerOverrides, Registration, ServeOptions } from "../programs/plan.ts";
+import { serve } from "../programs/serve.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
 import { addressOption, COMMON, noWords, numberOption, parse, printHelp, usage } from "./options.ts";
 

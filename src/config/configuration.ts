@@ -61,3 +61,8 @@ export const LISTENER_DEFAULTS: ListenerSettings = {
   backlog: 4096,
   clearTransparent: false,
 };
+
+/** Whether the file itself says where to listen, so that nothing else should. */
+export function saysWhereToListen({ listeners }: Configuration): boolean {
+  return listeners[0] !== LISTENER_DEFAULTS;
+}

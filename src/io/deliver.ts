@@ -41,6 +41,15 @@ interface Waiting {
   watch?: Watch;
 }
 
+/** The socket of whoever has registered for a slot; it stays its owner's. */
+export type HolderOf = (slot: number) => number | undefined;
+
+/** A connection that waited, and is now the caller's. */
+export interface Taken {
+  readonly flow: Uint32Array;
+  readonly listener: number;
+}
+
 /** The peer is not there, or not there any more: connecting again may find its successor. */
 const GONE: ReadonlySet<number> = new Set([
   -ERRNO.ECONNREFUSED,
@@ -51,11 +60,12 @@ const GONE: ReadonlySet<number> = new Set([
 ]);
 
 export class Delivery {
-  readonly #target: Target;
+  #target: Target;
   readonly #receiver: Receiver;
   readonly #reactor: Reactor;
   readonly #events: DeliveryEvents;
   readonly #payload: Uint8Array;
+  readonly #holderOf: HolderOf;
 
   #socket: Fd | undefined;
   /** Device and inode that the socket is connected to. */
@@ -77,8 +87,15 @@ export class Delivery {
   #broken = 0;
 
   /** `receiver` is the target's own, or what its template gives for one flow. */
-  constructor(target: Target, receiver: Receiver, reactor: Reactor, events: DeliveryEvents) {
+  constructor(
+    target: Target,
+    receiver: Receiver,
+    reactor: Reactor,
+    events: DeliveryEvents,
+    holderOf: HolderOf,
+  ) {
     this.#target = target;
+    this.#holderOf = holderOf;
     this.#receiver = receiver;
     this.#reactor = reactor;
     this.#events = events;
@@ -120,6 +137,27 @@ export class Delivery {
       this.#giveUp(waiting, this.#socket ? "timeout" : "no-receiver");
     }
     return busy;
+  }
+
+  /** Other settings for the same receiver: what waits goes on waiting, by the new ones. */
+  retarget(target: Target): void {
+    this.#target = target;
+  }
+
+  /** The slot has another holder, or none: what waits goes to the new one. */
+  reconnect(): void {
+    this.#disconnect();
+    this.#pump();
+  }
+
+  /** What waits, in order, for somebody else to deliver. */
+  takeWaiting(): Taken[] {
+    return [...this.#waiting].map((waiting) => {
+      // A descriptor that leaves with its epoll registration could never be taken out of epoll again.
+      waiting.watch?.cancel();
+      this.#forget(waiting);
+      return { flow: waiting.flow, listener: waiting.listener };
+    });
   }
 
   /** Gives up whatever still waits. */
@@ -215,6 +253,7 @@ export class Delivery {
   }
 
   #connect(): boolean {
+    if (this.#receiver.kind === "slot") return this.#reachHolder(this.#receiver.slot);
     if (this.#receiver.kind !== "unix") return false;
     const { path } = this.#receiver;
     // Looked at first: if it changes in between, the next look finds another inode and connects again.
@@ -226,6 +265,13 @@ export class Delivery {
     if (errno) return false;
     this.#use(new Fd(result));
     return true;
+  }
+
+  /** A duplicate, because each way to the slot closes its own. */
+  #reachHolder(slot: number): boolean {
+    const holder = this.#holderOf(slot);
+    if (holder !== undefined) this.#use(Fd.from(native.sb_duplicate(holder), this.#name));
+    return holder !== undefined;
   }
 
   #use(socket: Fd): void {
@@ -257,6 +303,11 @@ export class Delivery {
     for (const waiting of this.#waiting) this.#giveUp(waiting, "receiver-gone");
     this.#events.lost(this.#receiver);
     return 0;
+  }
+
+  /** The slot that its receiver has registered for. */
+  get slot(): number | undefined {
+    return this.#receiver.kind === "slot" ? this.#receiver.slot : undefined;
   }
 
   get #name(): string {

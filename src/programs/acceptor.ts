@@ -16,18 +16,24 @@ import { route } from "../routing/match.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
 import { DENIED, type Table } from "../routing/table.ts";
 import type { StrictMode } from "../wire/handoff.ts";
-import { Counters, type Order, type Report, type Source } from "./orders.ts";
+import { type Adopted, type Change, Counters, type Order, type Report, type Source } from "./orders.ts";
 
 type ServeOrder = Extract<Order, { kind: "serve" }>;
 
 /** Out of descriptors or memory: try again after this long, or when a connection has been handed off. */
 const PAUSE_MS = 50;
 
+/** What a call of the kernel may be short of for a while. */
+const SHORT_OF: ReadonlySet<number> = new Set([ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOBUFS, ERRNO.ENOMEM]);
+
 /** After a pause by the number of waiting connections, accepting resumes at this part of it. */
 const RESUME_AT = 0.9;
 
+/** shutdown(2): SHUT_RD */
+const SHUT_READ = 0;
+
 interface OpenSource {
-  readonly source: Source;
+  source: Source;
   readonly fd: Fd;
   /** Absent while accepting pauses. */
   watch: Watch | undefined;
@@ -39,7 +45,7 @@ class Acceptor {
   readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
   readonly #journal: Journal;
   readonly #counters: Counters;
-  readonly #table: Table;
+  #table: Table;
   readonly #deliveries: Deliveries;
   readonly #strict: StrictMode;
   readonly #waitingMax: number;
@@ -49,6 +55,8 @@ class Acceptor {
   /** What the last pause was for, until accepting has worked again; `undefined` while all is well. */
   #trouble: number | undefined;
   #stopping = false;
+  /** Sources that are being closed, and still have something to give. */
+  #draining = 0;
   #summing = false;
 
   constructor(port: NonNullable<typeof parentPort>, order: ServeOrder) {
@@ -67,6 +75,8 @@ class Acceptor {
       lost: (receiver) => this.#report({ kind: "lost", receiver }),
     });
     this.#reactor.watch(this.#wake.number, EVENT.in, () => this.#obey());
+    for (const holder of order.holders) this.#deliveries.hold(holder.slot, holder.fd);
+    this.#adopt(order.adopted);
     for (const source of order.sources) this.#open(source);
   }
 
@@ -87,12 +97,11 @@ class Acceptor {
   }
 
   #watch(open: OpenSource): void {
-    const { source } = open;
-    const events = source.shared ? EVENT.in | EVENT.exclusive : EVENT.in;
-    open.watch = this.#reactor.watch(source.fd, events, () => this.#take(source));
+    const events = open.source.shared ? EVENT.in | EVENT.exclusive : EVENT.in;
+    open.watch = this.#reactor.watch(open.source.fd, events, () => this.#take(open.source));
   }
 
-  /** The heart: one batch of connections is taken, matched, and handed off. Returns how many there were. */
+  /** The heart: one batch of connections is taken, matched, and handed off. Returns how many there were, or -errno. */
   #take(source: Source): number {
     const flows = this.#flows;
     const count =
@@ -101,23 +110,33 @@ class Acceptor {
         : native.sb_receive_fds(source.fd, flows, BATCH, this.#strict);
     if (count < 0) {
       this.#cannotTake(source, -count);
-      return 0;
+      return count;
     }
     if (count > 0 && this.#trouble !== undefined) this.#recovered();
     this.#counters.add("accepted", count);
-    for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
-      if (fdOf(flows, at) < 0) {
-        this.#gaveUp("client-gone", "", flows, at, source.listener);
-        continue;
-      }
-      const verdict = route(this.#table, flows, at, source.listener);
-      if (verdict >= 0) this.#deliveries.add(verdict, flows, at, source.listener);
-      else this.#refuse(verdict === DENIED ? "denied" : "no-route", flows, at, source.listener);
-    }
-    this.#deliveries.flush(flows, source.listener);
-    this.#journal.flush();
+    this.#handOff(flows, count, source.listener);
     if (this.#counters.get("waiting") >= this.#waitingMax) this.#pause(0);
     return count;
+  }
+
+  #handOff(flows: Uint32Array, count: number, listener: number): void {
+    for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
+      if (fdOf(flows, at) < 0) {
+        this.#gaveUp("client-gone", "", flows, at, listener);
+        continue;
+      }
+      const verdict = route(this.#table, flows, at, listener);
+      if (verdict >= 0) this.#deliveries.add(verdict, flows, at, listener);
+      else this.#refuse(verdict === DENIED ? "denied" : "no-route", flows, at, listener);
+    }
+    this.#deliveries.flush(flows, listener);
+    this.#journal.flush();
+  }
+
+  /** What waited elsewhere is looked up in our own table. */
+  #adopt(adopted: readonly Adopted[]): void {
+    this.#counters.add("accepted", adopted.length);
+    for (const { flow, listener } of adopted) this.#handOff(flow, 1, listener);
   }
 
   #refuse(reason: Reason, flows: Uint32Array, at: number, listener: number): void {
@@ -137,6 +156,7 @@ class Acceptor {
   }
 
   #cannotTake(source: Source, errno: number): void {
+    if (this.#draining > 0 && source.kind === "mailbox") return; // its end is what we asked for
     if (errno === ERRNO.ENODATA || (source.kind === "mailbox" && errno === ERRNO.ECONNRESET)) {
       this.#closeSources();
       this.#report({ kind: "source-ended" });
@@ -177,37 +197,100 @@ class Acceptor {
     for (;;) {
       const received = receiveMessageOnPort(this.#port);
       if (!received) return;
-      const order = received.message as Order;
-      if (order.kind === "end") this.#reactor.stop();
-      if (order.kind === "stop") this.#stop();
+      this.#carryOut(received.message as Order);
     }
   }
 
-  /** What has reached the backlog was promised to its clients: it is accepted before the listeners close. */
+  #carryOut(order: Order): void {
+    switch (order.kind) {
+      case "serve":
+        break; // the first, and only the first
+      case "change":
+        this.#change(order);
+        break;
+      case "hold":
+        this.#deliveries.hold(order.slot, order.fd);
+        break;
+      case "release":
+        this.#closeSources();
+        this.#report({ kind: "released", waiting: this.#deliveries.takeWaiting() });
+        break;
+      case "resume":
+        this.#adopt(order.adopted);
+        for (const source of order.sources) this.#open(source);
+        break;
+      case "stop":
+        this.#stop();
+        break;
+      case "end":
+        this.#reactor.stop();
+        break;
+    }
+  }
+
+  /** Between two batches: every connection is looked up in one table or the other, whole. */
+  #change({ table, add, keep }: Change): void {
+    this.#table = table;
+    this.#deliveries.replace(table.targets);
+    const kept = new Map(keep.map((source) => [source.id, source]));
+    const before = this.#sources;
+    this.#sources = before.filter(({ source }) => kept.has(source.id));
+    for (const open of this.#sources) open.source = { ...open.source, ...kept.get(open.source.id) };
+    for (const open of before) if (!kept.has(open.source.id)) this.#drain(open);
+    for (const source of add) this.#open(source);
+  }
+
   #stop(): void {
     if (this.#stopping) return;
     this.#stopping = true;
-    for (const { source } of this.#sources) while (this.#take(source) > 0);
-    this.#closeSources();
+    for (const open of this.#sources) this.#drain(open);
+    this.#sources = [];
     this.#stopWhenDelivered();
   }
 
+  /** What has reached the backlog was promised to its clients: it is accepted before the listener closes. */
+  #drain(open: OpenSource): void {
+    const { source } = open;
+    if (source.ending === "leave") {
+      closeSource(open);
+      return;
+    }
+    open.watch?.cancel();
+    // Whoever sends into a mailbox is told that nobody is here any more, and keeps what it has.
+    if (source.kind === "mailbox") native.sb_shutdown(source.fd, SHUT_READ);
+    else if (source.ending === "refuse") native.sb_refuse_new(source.fd);
+    this.#draining++;
+    this.#drainOn(open);
+  }
+
+  #drainOn(open: OpenSource): void {
+    const count = this.#take(open.source);
+    if (count > 0 || SHORT_OF.has(-count)) {
+      this.#reactor.after(count > 0 ? 0 : PAUSE_MS, () => this.#drainOn(open));
+      return;
+    }
+    this.#draining--;
+    open.fd.close();
+  }
+
   #stopWhenDelivered(): void {
-    if (this.#counters.get("waiting") <= 0) this.#reactor.stop();
+    if (this.#draining === 0 && this.#counters.get("waiting") <= 0) this.#reactor.stop();
     else this.#reactor.after(PAUSE_MS, () => this.#stopWhenDelivered());
   }
 
   #closeSources(): void {
-    for (const { fd, watch } of this.#sources) {
-      watch?.cancel();
-      fd.close();
-    }
+    for (const open of this.#sources) closeSource(open);
     this.#sources = [];
   }
 
   #report(report: Report): void {
     this.#port.postMessage(report);
   }
+}
+
+function closeSource({ fd, watch }: OpenSource): void {
+  watch?.cancel();
+  fd.close();
 }
 
 /** Descriptors are signed: a lost connection has -errno there. */

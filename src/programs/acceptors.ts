@@ -9,8 +9,10 @@ import { native } from "../native/library.ts";
 import { flowOf } from "../routing/record.ts";
 import type { Table } from "../routing/table.ts";
 import type { StrictMode } from "../wire/handoff.ts";
+import type { ListenerNumbers } from "./configure.ts";
 import { EXIT, type Host } from "./host.ts";
-import { COUNTERS, Counters, type Order, type Report, type Source } from "./orders.ts";
+import type { WorkerSource } from "./listeners.ts";
+import { type Adopted, type Change, COUNTERS, Counters, type Order, type Report } from "./orders.ts";
 
 /** Descriptors kept free of waiting connections, for everything else that needs one. */
 const RESERVED_FDS = 256;
@@ -24,15 +26,16 @@ interface Member {
 export interface Service {
   readonly table: Table;
   readonly strict: StrictMode;
-  /** Names of the listeners, by index. */
-  readonly listeners: readonly string[];
-  readonly sources: readonly (Source & { readonly worker: number })[];
+  readonly numbers: ListenerNumbers;
+  readonly sources: readonly WorkerSource[];
+  /** What a server before us had taken in, and not delivered yet. */
+  readonly adopted: readonly Adopted[];
 }
 
 export class Acceptors {
   readonly #host: Host;
   readonly #members: readonly Member[];
-  #listeners: readonly string[] = [];
+  #numbers: ListenerNumbers | undefined;
   #running: number;
   #stopping = false;
   #exitWhenLost = false;
@@ -58,8 +61,8 @@ export class Acceptors {
     return new Acceptors(host, members);
   }
 
-  serve({ table, strict, sources, listeners }: Service): void {
-    this.#listeners = listeners;
+  serve({ table, strict, sources, numbers, adopted }: Service): void {
+    this.#numbers = numbers;
     const waitingMax = Math.max(
       1,
       Math.floor((native.sb_raise_nofile() - RESERVED_FDS) / 2 / this.#members.length),
@@ -67,18 +70,26 @@ export class Acceptors {
     for (const [index, { worker, wake, counters }] of this.#members.entries()) {
       worker.on("message", (report: Report) => this.#hear(report));
       worker.on("error", (error) => this.#failed(error));
-      const own = sources.filter((source) => source.worker === index);
       const order: Order = {
         kind: "serve",
         table,
-        sources: own,
+        sources: sources.filter((source) => source.worker === index),
         strict,
         counters: counters.buffer,
         wake,
         waitingMax,
+        holders: [],
+        adopted: adopted.filter((_, turn) => turn % this.#members.length === index),
       };
       worker.postMessage(order);
     }
+  }
+
+  change(table: Table, added: readonly WorkerSource[], keep: Change["keep"]): void {
+    this.#orderEach((worker) => {
+      const add = added.filter((source) => source.worker === worker);
+      return { kind: "change", table, add, keep };
+    });
   }
 
   /** Resolves to the exit code when all have stopped. */
@@ -114,7 +125,11 @@ export class Acceptors {
   }
 
   #order(order: Order): void {
-    for (const { worker } of this.#members) worker.postMessage(order);
+    this.#orderEach(() => order);
+  }
+
+  #orderEach(orderFor: (worker: number) => Order): void {
+    for (const [index, { worker }] of this.#members.entries()) worker.postMessage(orderFor(index));
     this.nudge();
   }
 
@@ -123,7 +138,7 @@ export class Acceptors {
       case "loaded":
         return;
       case "gave-up":
-        for (const entry of report.entries) this.#host.log(describeEntry(entry, this.#listeners));
+        for (const entry of report.entries) this.#host.log(describeEntry(entry, this.#numbers));
         return;
       case "way":
         this.#host.log(describeWay(report.receiver, report.step, report.errno));
@@ -142,6 +157,8 @@ export class Acceptors {
         this.#host.log("the server that we registered with has gone");
         this.stop(EXIT.peerGone);
         return;
+      case "released":
+        return; // waited for by release()
       case "stopped":
         if (--this.#running === 0) this.#finish(this.#code);
         return;
@@ -174,11 +191,11 @@ function loaded(worker: Worker): Promise<void> {
 
 function describeEntry(
   { reason, target, flow, listener, count }: Entry,
-  listeners: readonly string[],
+  numbers: ListenerNumbers | undefined,
 ): string {
   const where = target ? ` (to ${target})` : "";
   if (!flow || listener === undefined) return `${count} more connections given up: ${reason}${where}`;
-  const by = listeners.length > 1 ? ` by listener ${listeners[listener]}` : "";
+  const by = numbers?.several ? ` by listener ${numbers.name(listener)}` : "";
   return `connection given up: ${reason}${where}: ${formatFlow(flowOf(flow, 0, listener))}${by}`;
 }
 

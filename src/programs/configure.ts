@@ -1,9 +1,10 @@
 /** From a file to a table: reading, checking, compiling; and saying what is wrong. */
 import { readFileSync } from "node:fs";
-import type { Configuration } from "../config/configuration.ts";
+import type { Configuration, ListenerSettings } from "../config/configuration.ts";
 import { readConfiguration } from "../config/read.ts";
 import { type Diagnostic, formatDiagnostic, hasErrors } from "../model/diagnostic.ts";
 import { compile } from "../routing/compile.ts";
+import type { Draft, DraftRoute } from "../routing/draft.ts";
 import type { Table } from "../routing/table.ts";
 import { EXIT, Failure } from "./host.ts";
 
@@ -22,19 +23,58 @@ export interface Outcome {
 /** The text of the file. Throws a Failure that says why it cannot be had. */
 export function readText(file: string): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(readFileSync(file));
+    return decodeText(file, readFileSync(file));
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new Failure(
-      EXIT.refused,
-      `${file}: error: ${code === "ERR_ENCODING_INVALID_ENCODED_DATA" ? "not UTF-8 text" : (error as Error).message}`,
-    );
+    throw error instanceof Failure ? error : unreadable(file, error);
   }
 }
 
-export function configure(file: string, text: string): Outcome {
-  const { configuration, diagnostics } = readConfiguration(file, text);
-  if (!configuration) return { diagnostics };
+export function decodeText(file: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new Failure(EXIT.refused, `${file}: error: not UTF-8 text`);
+  }
+}
+
+export function unreadable(file: string, error: unknown): Failure {
+  return new Failure(EXIT.refused, `${file}: error: ${(error as Error).message}`);
+}
+
+/** Numbers for the names of listeners: the same for as long as a server runs, however often it reloads. */
+export class ListenerNumbers {
+  readonly #names: string[] = [];
+
+  of(name: string): number {
+    const known = this.#names.indexOf(name);
+    return known < 0 ? this.#names.push(name) - 1 : known;
+  }
+
+  /** Whether there is more than one to tell apart. */
+  get several(): boolean {
+    return this.#names.length > 1;
+  }
+
+  name(number: number): string {
+    return this.#names[number] ?? "";
+  }
+
+  /** Routes of a draft name listeners by their place in the file. */
+  renumber(draft: Draft, listeners: readonly ListenerSettings[]): Draft {
+    const numbers = listeners.map(({ name }) => this.of(name));
+    if (numbers.every((number, index) => number === index)) return draft;
+    const renumbered = (routes: readonly DraftRoute[]) =>
+      routes.map((route) => ({ ...route, listeners: route.listeners.map((index) => numbers[index]!) }));
+    return { tables: draft.tables.map((table) => ({ ...table, routes: renumbered(table.routes) })) };
+  }
+}
+
+export function configure(file: string, text: string, numbers = new ListenerNumbers()): Outcome {
+  const reading = readConfiguration(file, text);
+  const { diagnostics } = reading;
+  if (!reading.configuration) return { diagnostics };
+  const { draft, listeners } = reading.configuration;
+  const configuration = { ...reading.configuration, draft: numbers.renumber(draft, listeners) };
   const compiled = compile(configuration.draft);
   const all = [...diagnostics, ...compiled.diagnostics];
   if (hasErrors(all) || !compiled.table) return { diagnostics: all };
@@ -42,8 +82,8 @@ export function configure(file: string, text: string): Outcome {
 }
 
 /** The same, where a file that is wrong is the end. Throws a Failure with every error. */
-export function mustConfigure(file: string, text: string): Configured {
-  const { configured, diagnostics } = configure(file, text);
+export function mustConfigure(file: string, text: string, numbers?: ListenerNumbers): Configured {
+  const { configured, diagnostics } = configure(file, text, numbers);
   if (configured) return configured;
   throw new Failure(
     EXIT.refused,

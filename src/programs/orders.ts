@@ -7,14 +7,47 @@ import type { StrictMode } from "../wire/handoff.ts";
 
 /** Where an acceptor gets connections from. The descriptor becomes the acceptor's. */
 export interface Source {
+  /** What later orders call it: one for all acceptors that share a listener. */
+  readonly id: number;
   readonly fd: number;
   /** `mailbox`: connections come as messages, and the end of them is the end of the server. */
   readonly kind: "listener" | "mailbox";
-  /** Index of the listener, for routes that name one. */
+  /** The number of the listener (ListenerNames), for routes that name one. */
   readonly listener: number;
   readonly clearTransparent: boolean;
   /** Other acceptors wait on the same listener: only one of them is woken for each connection. */
   readonly shared: boolean;
+  readonly ending: Ending;
+}
+
+/** What becomes of a source when it is removed, or when we stop. */
+export type Ending =
+  /** It is ours alone: it lets nobody new in, and what is in its backlog is accepted. */
+  | "refuse"
+  /** Others may have it too: what is in its backlog is accepted. */
+  | "drain"
+  /** Others have it too: what is in its backlog is for our successor. */
+  | "leave";
+
+/** A connection that was accepted, or received, by somebody before us. The descriptor becomes the acceptor's. */
+export interface Adopted {
+  /** Its record, descriptor included (routing/record.ts). */
+  readonly flow: Uint32Array;
+  readonly listener: number;
+}
+
+/** A slot, and the socket of whoever has registered for it; `undefined`: nobody. It becomes the acceptor's. */
+export interface Holder {
+  readonly slot: number;
+  readonly fd: number | undefined;
+}
+
+/** What a reload changes, all at once. */
+export interface Change {
+  readonly table: Table;
+  readonly add: readonly Source[];
+  /** The sources that stay, with what may have changed of them. The others are closed, each by its `ending`. */
+  readonly keep: readonly Pick<Source, "id" | "listener" | "clearTransparent">[];
 }
 
 /** To the acceptor. After the first, an order is read when `wake` (an eventfd) is signalled. */
@@ -28,7 +61,16 @@ export type Order =
       readonly wake: number;
       /** The most connections that wait in all; beyond it, accepting pauses. */
       readonly waitingMax: number;
+      readonly holders: readonly Holder[];
+      /** To be delivered before anything is accepted. */
+      readonly adopted: readonly Adopted[];
     }
+  | ({ readonly kind: "change" } & Change)
+  | ({ readonly kind: "hold" } & Holder)
+  /** Take nothing more in, and report what waits: another process goes on with both. */
+  | { readonly kind: "release" }
+  /** After a release: go on, with these. */
+  | { readonly kind: "resume"; readonly sources: readonly Source[]; readonly adopted: readonly Adopted[] }
   /** Accept what has come, deliver what waits, then stop. */
   | { readonly kind: "stop" }
   /** Stop now; what waits is given up. */
@@ -43,6 +85,8 @@ export type Report =
   /** Accepting stopped for want of something (errno > 0: EMFILE …; 0: too many wait), or goes on again. */
   | { readonly kind: "paused"; readonly errno: number }
   | { readonly kind: "resumed" }
+  /** In answer to a release: what waited. Its descriptors become the control plane's. */
+  | { readonly kind: "released"; readonly waiting: readonly Adopted[] }
   /** The server that we registered with has gone. */
   | { readonly kind: "source-ended" }
   | { readonly kind: "stopped" };

@@ -1,0 +1,83 @@
+/**
+ * SIGHUP: the configuration is read again. What is wrong, or needs more than a running server can do, is refused
+ * whole and changes nothing; the rest takes effect at once.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { SysError } from "../native/errno.ts";
+import type { Acceptors } from "./acceptors.ts";
+import type { ListenerNumbers } from "./configure.ts";
+import { describeDifference } from "./difference.ts";
+import { Failure, type Host } from "./host.ts";
+import { closeListeners, type Listener, openListeners, planListeners, sourcesOf } from "./listeners.ts";
+import { type Plan, planOf, type ServeOptions } from "./plan.ts";
+import { restartNeeded, type SourceFile } from "./source-file.ts";
+
+/** What the server does now. */
+export interface Service {
+  readonly plan: Plan;
+  readonly listeners: readonly Listener[];
+}
+
+export interface Surroundings {
+  readonly host: Host;
+  readonly options: ServeOptions;
+  readonly numbers: ListenerNumbers;
+  readonly acceptors: Acceptors;
+}
+
+/** Returns what is served from now on: the new configuration, or, where it was refused, the old. */
+export function reload(around: Surroundings, file: SourceFile, before: Service): Service {
+  const { host } = around;
+  try {
+    const after = apply(around, file, before);
+    host.log(`reloaded: ${describeDifference(described(before), described(after))}`);
+    return after;
+  } catch (error) {
+    if (!(error instanceof Failure || error instanceof SysError)) throw error;
+    host.log(`not reloaded, and all is as before: ${error.message}`);
+    return before;
+  }
+}
+
+function apply(
+  { host, options, numbers, acceptors }: Surroundings,
+  file: SourceFile,
+  before: Service,
+): Service {
+  const plan = planOf(host, options, file.read(), numbers);
+  if (!isDeepStrictEqual(plan.server, before.plan.server)) throw restartNeeded("[server] has changed");
+  const { workers } = plan.server;
+  // Where nobody says where to listen, it goes on where it began.
+  const wanted = plan.listeners ?? before.listeners.map(({ settings }) => settings);
+  const { listeners, added, removed } = bindMore(wanted, before.listeners, workers);
+  openListeners(listeners);
+  // Ours go first: a listener ends when its last descriptor is closed, and the acceptors empty it before they do.
+  closeListeners(removed);
+  acceptors.change(
+    plan.table,
+    added.flatMap((listener) => sourcesOf(listener, workers, numbers)),
+    listeners.map(({ id, settings }) => ({
+      id,
+      listener: numbers.of(settings.name),
+      clearTransparent: settings.clearTransparent,
+    })),
+  );
+  return { plan, listeners };
+}
+
+/** What cannot be bound now could be by a new server, with its privileges, or without the old one in its way. */
+function bindMore(...[wanted, had, workers]: Parameters<typeof planListeners>) {
+  try {
+    return planListeners(wanted, had, workers);
+  } catch (error) {
+    throw error instanceof SysError ? restartNeeded(error.message) : error;
+  }
+}
+
+function described({ plan, listeners }: Service) {
+  return {
+    draft: plan.draft,
+    targets: plan.table.targets,
+    listeners: listeners.map(({ settings }) => settings),
+  };
+}
