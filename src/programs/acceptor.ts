@@ -238,6 +238,7 @@ class Acceptor {
     for (const open of this.#sources) open.source = { ...open.source, ...kept.get(open.source.id) };
     for (const open of before) if (!kept.has(open.source.id)) this.#drain(open);
     for (const source of add) this.#open(source);
+    if (this.#draining === 0) this.#report({ kind: "settled" });
   }
 
   #stop(): void {
@@ -269,8 +270,8 @@ class Acceptor {
       this.#reactor.after(count > 0 ? 0 : PAUSE_MS, () => this.#drainOn(open));
       return;
     }
-    this.#draining--;
     open.fd.close();
+    if (--this.#draining === 0) this.#report({ kind: "settled" });
   }
 
   #stopWhenDelivered(): void {

@@ -17,6 +17,9 @@ import { type Adopted, type Change, COUNTERS, Counters, type Order, type Report 
 /** Descriptors kept free of waiting connections, for everything else that needs one. */
 const RESERVED_FDS = 256;
 
+/** How long the next reload waits for the last one's listeners to be closed. */
+const SETTLE_MS = 2000;
+
 interface Member {
   readonly worker: Worker;
   readonly wake: number;
@@ -39,6 +42,7 @@ export class Acceptors {
   #running: number;
   #stopping = false;
   #exitWhenLost = false;
+  #settled: () => void = () => {};
   #finish: (code: number) => void = () => {};
   #code: number = EXIT.ok;
 
@@ -85,11 +89,16 @@ export class Acceptors {
     }
   }
 
-  change(table: Table, added: readonly WorkerSource[], keep: Change["keep"]): void {
+  /** Takes effect at once; resolves when what it removes has been emptied and closed, or that takes long. */
+  change(table: Table, added: readonly WorkerSource[], keep: Change["keep"]): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let left = this.#members.length;
+    this.#settled = () => --left === 0 && resolve();
     this.#orderEach((worker) => {
       const add = added.filter((source) => source.worker === worker);
       return { kind: "change", table, add, keep };
     });
+    return Promise.race([promise, Bun.sleep(SETTLE_MS)]);
   }
 
   /** Resolves to the exit code when all have stopped. */
@@ -156,6 +165,9 @@ export class Acceptors {
       case "source-ended":
         this.#host.log("the server that we registered with has gone");
         this.stop(EXIT.peerGone);
+        return;
+      case "settled":
+        this.#settled();
         return;
       case "released":
         return; // waited for by release()

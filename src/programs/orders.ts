@@ -87,6 +87,8 @@ export type Report =
   | { readonly kind: "resumed" }
   /** In answer to a release: what waited. Its descriptors become the control plane's. */
   | { readonly kind: "released"; readonly waiting: readonly Adopted[] }
+  /** In answer to a change: all that it removed has been emptied and closed. */
+  | { readonly kind: "settled" }
   /** The server that we registered with has gone. */
   | { readonly kind: "source-ended" }
   | { readonly kind: "stopped" };

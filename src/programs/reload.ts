@@ -25,12 +25,16 @@ export interface Surroundings {
   readonly acceptors: Acceptors;
 }
 
-/** Returns what is served from now on: the new configuration, or, where it was refused, the old. */
-export function reload(around: Surroundings, file: SourceFile, before: Service): Service {
+/**
+ * Resolves to what is served from now on: the new configuration, or, where it was refused, the old; once what it
+ * removed has been closed, so that the next reload could bind it again.
+ */
+export async function reload(around: Surroundings, file: SourceFile, before: Service): Promise<Service> {
   const { host } = around;
   try {
-    const after = apply(around, file, before);
+    const { after, settled } = apply(around, file, before);
     host.log(`reloaded: ${describeDifference(described(before), described(after))}`);
+    await settled;
     return after;
   } catch (error) {
     if (!(error instanceof Failure || error instanceof SysError)) throw error;
@@ -39,11 +43,7 @@ export function reload(around: Surroundings, file: SourceFile, before: Service):
   }
 }
 
-function apply(
-  { host, options, numbers, acceptors }: Surroundings,
-  file: SourceFile,
-  before: Service,
-): Service {
+function apply({ host, options, numbers, acceptors }: Surroundings, file: SourceFile, before: Service) {
   const plan = planOf(host, options, file.read(), numbers);
   if (!isDeepStrictEqual(plan.server, before.plan.server)) throw restartNeeded("[server] has changed");
   const { workers } = plan.server;
@@ -53,7 +53,7 @@ function apply(
   openListeners(listeners);
   // Ours go first: a listener ends when its last descriptor is closed, and the acceptors empty it before they do.
   closeListeners(removed);
-  acceptors.change(
+  const settled = acceptors.change(
     plan.table,
     added.flatMap((listener) => sourcesOf(listener, workers, numbers)),
     listeners.map(({ id, settings }) => ({
@@ -62,7 +62,7 @@ function apply(
       clearTransparent: settings.clearTransparent,
     })),
   );
-  return { plan, listeners };
+  return { after: { plan, listeners }, settled };
 }
 
 /** What cannot be bound now could be by a new server, with its privileges, or without the old one in its way. */

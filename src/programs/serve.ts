@@ -60,12 +60,12 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const sources = listeners.flatMap((listener) => sourcesOf(listener, workers, numbers));
   if (mailbox) sources.push(mailbox);
   acceptors.serve({ table: plan.table, strict, numbers, sources, adopted: [] });
-  let service: Service = { plan, listeners };
+  let service = Promise.resolve<Service>({ plan, listeners });
   host.onSignal("SIGHUP", () => {
-    if (file) service = reload({ host, options, numbers, acceptors }, file, service);
+    if (file) service = service.then((now) => reload({ host, options, numbers, acceptors }, file, now));
     else host.log("there is no configuration to reload");
   });
-  host.log(describe(options, service));
+  host.log(describe(options, { plan, listeners }));
   ready();
   return await acceptors.end({ exitWhenLost: options.direct?.kind === "fd" });
 }

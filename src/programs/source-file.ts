@@ -11,7 +11,7 @@ const CHUNK = 65_536;
 
 export class SourceFile {
   readonly path: string;
-  readonly #fd: number;
+  #fd: number;
   #hidden = false;
 
   /** Throws a Failure when the file cannot be opened. */
@@ -32,11 +32,11 @@ export class SourceFile {
   /** The text as it is now. Throws a Failure that says why it cannot be had. */
   read(): string {
     const fd = this.#reopen();
-    try {
-      return decodeText(this.path, contents(fd ?? this.#fd));
-    } finally {
-      if (fd !== undefined) closeSync(fd);
+    if (fd !== undefined) {
+      closeSync(this.#fd);
+      this.#fd = fd;
     }
+    return decodeText(this.path, contents(this.#fd));
   }
 
   /** The file that is at the path now; `undefined` where the one that is open already is still it. */

@@ -163,9 +163,12 @@ export function threadStatus(pid: number, field: string): string[] {
   });
 }
 
-let nextPort = 20_000 + (process.pid % 20_000);
+let nextPort = 10_000 + (process.pid % 20_000);
 
-/** A TCP port that nobody listens on; tests in one process never get the same twice. */
+/**
+ * A TCP port that nobody listens on; tests in one process never get the same twice. It lies below the ports that the
+ * kernel gives to clients: one of these that connects to its own number would find itself (simultaneous open).
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = nextPort++;

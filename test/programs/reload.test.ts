@@ -1,0 +1,235 @@
+/** SIGHUP: what can change changes at once, what cannot is refused whole, and no connection notices. */
+import { describe, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { root, testWith } from "../kit/require.ts";
+import { ask, descriptors, freePort, Running, ready, scratch } from "../kit/running.ts";
+import { load, tool } from "../kit/tools.ts";
+
+const RECEIVER = tool("test/kit/receiver.c");
+
+async function receiver(path: string, byte: string): Promise<Running> {
+  const running = new Running([RECEIVER, "-b", byte, path]);
+  await running.until(/ready/);
+  return running;
+}
+
+function write(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+}
+
+/** SIGHUP, and the line that says what became of it. */
+async function reload(server: Running): Promise<string> {
+  const before = server.log.length;
+  server.kill("SIGHUP");
+  const end = Date.now() + 15_000;
+  for (;;) {
+    const found = /(?:not reloaded|reloaded|no configuration)[^\n]*(?:\n\S+:\d+:\d+: [^\n]*)*\n/.exec(
+      server.log.slice(before),
+    );
+    if (found) return found[0].trimEnd();
+    if (Date.now() > end) throw new Error(`no answer to SIGHUP:\n${server.log}`);
+    await Bun.sleep(2);
+  }
+}
+
+const listen = (name: string, port: number) => `[[listen]]\nname = "${name}"\nport = ${port}\n`;
+const route = (to: string, more = "") => `[[route]]\n${more}to = "${to}"\n`;
+
+describe("a reload", () => {
+  test("two hundred of them under load lose no connection", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    await using _a = await receiver(folder.file("a"), "a");
+    await using _b = await receiver(folder.file("b"), "b");
+    const file = folder.file("c.toml");
+    const to = (name: string) => `unix:${folder.file(name)}`;
+    write(file, listen("web", port) + route(to("a")));
+    await using server = await ready("socketbox", ["-f", file]);
+    const running = load({ port, count: 40_000, atATime: 64 });
+    let finished = false;
+    void running.then(() => {
+      finished = true;
+    });
+    let reloads = 0;
+    for (; reloads < 200 || !finished; reloads++) {
+      const second = reloads % 3 === 0 ? listen("extra", other) : "";
+      write(file, listen("web", port) + second + route(to(reloads % 2 ? "a" : "b")));
+      expect(await reload(server)).toMatch(/^reloaded: /);
+    }
+    const outcome = await running;
+    expect(outcome).toMatchObject({ served: 40_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
+    expect(outcome.by.a).toBeGreaterThan(0);
+    expect(outcome.by.b).toBeGreaterThan(0);
+    expect(await server.stop()).toBe(0);
+    expect(server.log).toMatch(/stopped: 40000 accepted, 40000 delivered\n/);
+  });
+
+  test("says what has changed, and changes nothing when nothing has", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    const file = folder.file("c.toml");
+    const target = (to: string, queue: number) => `[target.web]\nto = "unix:${to}"\nqueue = ${queue}\n`;
+    write(file, listen("web", port) + route("target:web") + target("/run/one", 10));
+    await using server = await ready("socketbox", ["-f", file]);
+    expect(await reload(server)).toBe("reloaded: nothing changed");
+    write(
+      file,
+      listen("web", port) + route("deny", "port = 81\n") + route("target:web") + target("/run/two", 20),
+    );
+    expect(await reload(server)).toBe("reloaded: +1 route, target web now unix:/run/two queue 20");
+    write(file, listen("web", port) + listen("ssh", other) + route("unix:/run/other"));
+    expect(await reload(server)).toBe(`reloaded: +listener ssh [::]:${other}, +1 route, -2`);
+    write(file, listen("web", port) + route("unix:/run/other"));
+    expect(await reload(server)).toBe(`reloaded: -listener ssh [::]:${other}`);
+  });
+
+  test("leaves no descriptor behind, however often listeners and targets come and go", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    const file = folder.file("c.toml");
+    await using _a = await receiver(folder.file("a"), "a");
+    const first = listen("web", port) + route(`unix:${folder.file("a")}`);
+    const second = listen("web", port) + listen("more", other) + route(`unix:${folder.file("b")}`);
+    write(file, first);
+    await using server = await ready("socketbox", ["-f", file]);
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+    await reload(server);
+    const before = descriptors(server.pid);
+    for (let i = 0; i < 20; i++) {
+      write(file, i % 2 ? first : second);
+      await reload(server);
+    }
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+    while (descriptors(server.pid) > before) await Bun.sleep(20);
+    expect(descriptors(server.pid)).toBe(before);
+  });
+
+  test("refuses a bad file whole, with its faults, and goes on with the old", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    await using _a = await receiver(folder.file("a"), "a");
+    const file = folder.file("c.toml");
+    write(file, listen("web", port) + route(`unix:${folder.file("a")}`));
+    await using server = await ready("socketbox", ["-f", file]);
+    write(file, `${listen("web", port)}[[route]]\nto = "nowhere"\n`);
+    const answer = await reload(server);
+    expect(answer).toStartWith("not reloaded, and all is as before: the configuration is refused");
+    expect(answer).toContain(`${file}:5:6: error:`);
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+    rmSync(file);
+    expect(await reload(server)).toContain("not reloaded, and all is as before: ");
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+  });
+
+  test("refuses another [server], and a listener that cannot be bound, as a restart's work", async () => {
+    using folder = scratch();
+    const [port, taken] = [await freePort(), await freePort()];
+    await using _a = await receiver(folder.file("a"), "a");
+    const to = route(`unix:${folder.file("a")}`);
+    const file = folder.file("c.toml");
+    write(file, listen("web", port) + to);
+    await using server = await ready("socketbox", ["-f", file]);
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+    const before = descriptors(server.pid);
+    write(file, `[server]\nworkers = 2\n${listen("web", port)}${to}`);
+    expect(await reload(server)).toBe(
+      "not reloaded, and all is as before: restart needed: [server] has changed",
+    );
+    using _other = Bun.listen({ hostname: "::", port: taken, socket: { data() {} } });
+    write(file, listen("web", port) + listen("free", await freePort()) + listen("more", taken) + to);
+    expect(await reload(server)).toContain(`restart needed: bind [::]:${taken}: EADDRINUSE`);
+    expect(descriptors(server.pid)).toBe(before);
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+  });
+
+  test("keeps what waits, and lets the old target go when it has delivered", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    write(file, listen("web", port) + route(`unix:${folder.file("late")}`));
+    await using server = await ready("socketbox", ["-f", file]);
+    const waiting = load({ port, count: 50, atATime: 50 });
+    await server.until(/its connections wait/);
+    await using _b = await receiver(folder.file("b"), "b");
+    write(file, listen("web", port) + route(`unix:${folder.file("b")}`));
+    await reload(server);
+    expect(await ask(port, "127.0.0.1")).toBe("b");
+    await using _late = await receiver(folder.file("late"), "l");
+    const outcome = await waiting;
+    expect(outcome.served).toBe(50);
+    expect((outcome.by.l ?? 0) + (outcome.by.b ?? 0)).toBe(50);
+    expect(outcome.by.l).toBeGreaterThan(0);
+  });
+
+  test("accepts the backlog of a listener that it removes: nobody is reset", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    await using _a = await receiver(folder.file("a"), "a");
+    const to = route(`unix:${folder.file("a")}`);
+    const file = folder.file("c.toml");
+    const both = listen("web", port) + listen("more", other) + to;
+    write(file, both);
+    await using server = await ready("socketbox", ["-f", file]);
+    for (let round = 0; round < 5; round++) {
+      const running = load({ port: other, count: 3_000, atATime: 64 });
+      await Bun.sleep(20);
+      write(file, listen("web", port) + to);
+      await reload(server);
+      const { served, refused, closed, reset, stuck } = await running;
+      expect({ sum: served + refused, closed, reset, stuck }).toEqual({
+        sum: 3_000,
+        closed: 0,
+        reset: 0,
+        stuck: 0,
+      });
+      write(file, both);
+      await reload(server);
+    }
+  });
+
+  test("without a configuration there is nothing to reload, and the server goes on", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    await using _a = await receiver(folder.file("a"), "a");
+    await using server = await ready("socketbox", ["-p", String(port), "-S", folder.file("a")]);
+    expect(await reload(server)).toBe("no configuration to reload");
+    expect(await ask(port, "127.0.0.1")).toBe("a");
+  });
+
+  testWith(root)("asks for a restart where it would need a privilege that is gone", async () => {
+    using folder = scratch();
+    chmodSync(folder.path, 0o755);
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    const head = '[server]\nuser = "nobody"\n';
+    write(file, head + listen("web", port) + route("deny"));
+    await using server = await ready("socketbox", ["-f", file]);
+    write(file, head + listen("web", port) + listen("low", 81) + route("deny"));
+    expect(await reload(server)).toContain("restart needed: bind [::]:81: EACCES");
+    // A file that only root may read can be rewritten in place, and not be replaced.
+    chmodSync(file, 0o600);
+    writeFileSync(file, head + listen("web", port) + route("unix:/run/x"));
+    expect(await reload(server)).toBe("reloaded: +1 route, -1");
+    write(file, head + listen("web", port) + route("unix:/run/y"));
+    chmodSync(file, 0o600);
+    expect(await reload(server)).toContain(`restart needed: EACCES`);
+  });
+
+  testWith(root)("under a chroot reads what is written in place, and says when it cannot", async () => {
+    using folder = scratch();
+    chmodSync(folder.path, 0o755);
+    mkdirSync(folder.file("jail"));
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    const head = `[server]\nuser = "nobody"\nchroot = "${folder.file("jail")}"\n`;
+    write(file, head + listen("web", port) + route("deny"));
+    await using server = await ready("socketbox", ["-f", file]);
+    writeFileSync(file, head + listen("web", port) + route("unix:/x") + route("deny"));
+    expect(await reload(server)).toBe("reloaded: +1 route");
+    write(file, head + listen("web", port) + route("deny"));
+    expect(await reload(server)).toContain(
+      `restart needed: ${file} was replaced, and the chroot hides the new one`,
+    );
+  });
+});
