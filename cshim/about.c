@@ -28,6 +28,10 @@ int sb_sizeof(int which) {
         return sizeof(struct sb_child);
     case SB_DECISION:
         return sizeof(struct sb_decision);
+    case SB_RELAY:
+        return sizeof(struct sb_relay);
+    case SB_ANSWER:
+        return sizeof(struct sb_answer);
     default:
         return -EINVAL;
     }

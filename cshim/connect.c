@@ -36,8 +36,8 @@ static bool is_mapped(const uint8_t address[16]) {
 }
 
 /* IPv4 goes by a socket of its own, so that it works where IPv6 is switched off. */
-static socklen_t make_address(struct sockaddr_storage *to, int family, const uint8_t address[16], uint32_t scope,
-                              uint16_t port) {
+static socklen_t make_address(struct sockaddr_storage *to, int family, const uint8_t address[16],
+                              uint32_t scope, uint16_t port) {
     memset(to, 0, sizeof *to);
     if (family == AF_INET) {
         struct sockaddr_in *four = (void *)to;
@@ -58,22 +58,28 @@ enum { KIND = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK };
 
 /* Asks the thread of sb_netns_sockets. It answers at once; the second is for a machine that is very busy. */
 static int socket_from(int sockets, int family) {
-    struct sb_flow flow;
     uint8_t request = (uint8_t)family;
     if (send(sockets, &request, 1, MSG_NOSIGNAL) < 0)
         return -errno;
     struct pollfd ready = {.fd = sockets, .events = POLLIN};
     for (;;) {
+        struct sb_flow flow = {.fd = -1};
+        int32_t kind[4];
         int count = poll(&ready, 1, 1000);
         if (count == 0)
             return -ETIMEDOUT;
         if (count < 0 && errno != EINTR)
             return -errno;
-        int received = count < 0 ? 0 : sb_receive_one_fd(sockets, &flow);
+        int received = count < 0 ? 0 : sb_receive_fds(sockets, &flow, 1, 0);
         if (received < 0)
             return received;
-        if (received > 0)
+        if (received == 0)
+            continue;
+        if (flow.fd < 0)
             return flow.fd == -EBADMSG ? -EMFILE : flow.fd; /* a message without one: it could not make any */
+        if (sb_socket_kind(flow.fd, kind) == 0 && kind[0] == family)
+            return flow.fd;
+        close(flow.fd); /* the answer to an earlier request, for which no descriptor was free */
     }
 }
 
@@ -91,8 +97,9 @@ static int bind_source(int fd, int family, const uint8_t source[16], int transpa
     return status;
 }
 
-/* A connection begun, not yet made: EPOLLOUT tells, and SO_ERROR what became of it. `source` is the address to
- * come from, or NULL; `transparent`: it need not be ours. `sockets` is what sb_netns_sockets gave, or -1. */
+/* A connection begun, not yet made: EPOLLOUT tells, and SO_ERROR what became of it. `source` is the address
+ * to come from, or NULL; `transparent`: it need not be ours. `sockets` is what sb_netns_sockets gave, or -1.
+ */
 int sb_connect_inet(const uint8_t address[16], uint32_t scope, uint16_t port, const uint8_t *source,
                     int transparent, int sockets) {
     int family = is_mapped(address) ? AF_INET : AF_INET6;
@@ -175,7 +182,8 @@ static void *make_sockets(void *argument) {
 /* A way to sockets of another network namespace after the right to enter it has been given up: a thread goes
  * there and makes one for each request. It ends when the returned descriptor is closed. */
 int sb_netns_sockets(const char *netns) {
-    struct factory factory = {.result = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .entered = PTHREAD_COND_INITIALIZER};
+    struct factory factory = {
+        .result = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .entered = PTHREAD_COND_INITIALIZER};
     if (snprintf(factory.netns, sizeof factory.netns, "%s", netns) >= (int)sizeof factory.netns)
         return -ENAMETOOLONG;
     int ends[2];

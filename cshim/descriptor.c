@@ -25,6 +25,12 @@ int sb_read(int fd, void *buffer, int length) {
     return got < 0 ? -errno : (int)got;
 }
 
+/* What a read would give, left where it is; never waits. */
+int sb_peek(int fd, void *buffer, int length) {
+    ssize_t got = recv(fd, buffer, (size_t)length, MSG_PEEK | MSG_DONTWAIT);
+    return got < 0 ? -errno : (int)got;
+}
+
 int sb_write(int fd, const void *buffer, int length) {
     ssize_t put = write(fd, buffer, (size_t)length);
     return put < 0 ? -errno : (int)put;

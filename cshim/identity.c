@@ -130,30 +130,52 @@ static int holds_capability(const char *status) {
     return 0;
 }
 
-static int signal_if_capable(int tid, const char *status, void *pending) {
-    if (!holds_capability(status))
+static int holds_net_admin_alone(const char *status) {
+    return strtoull(field(status, "\nCapInh:\t"), NULL, 16) == 0 &&
+           strtoull(field(status, "\nCapAmb:\t"), NULL, 16) == 0 &&
+           strtoull(field(status, "\nCapPrm:\t"), NULL, 16) == 1u << CAP_NET_ADMIN;
+}
+
+struct drop {
+    int pending;
+    int except; /* this thread is left alone; 0: none is */
+};
+
+static int signal_if_capable(int tid, const char *status, void *argument) {
+    struct drop *drop = argument;
+    if (tid == drop->except || !holds_capability(status))
         return 0;
-    *(int *)pending = 1;
+    drop->pending = 1;
     syscall(SYS_tgkill, getpid(), tid, SIGRTMIN + 10);
     return 0;
 }
 
+/* What a thread needs that binds sockets to addresses of others (IPV6_TRANSPARENT), and nothing else. */
+static int keep_net_admin_here(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct kept[2] = {
+        {.effective = 1u << CAP_NET_ADMIN, .permitted = 1u << CAP_NET_ADMIN}};
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return syscall(SYS_capset, &header, kept) < 0 ? -errno : 0;
+}
+
 /* capset(2) reaches the calling thread only, so every thread is asked to do it itself, until none has any
  * left. A thread that does not answer within two seconds makes the whole fail. */
-static int drop_capabilities_everywhere(int tasks) {
+static int drop_capabilities(int tasks, int keep_net_admin) {
     struct sigaction action = {.sa_handler = drop_capabilities_here, .sa_flags = SA_RESTART}, before;
     sigfillset(&action.sa_mask);
     if (sigaction(SIGRTMIN + 10, &action, &before) < 0)
         return -errno;
-    int pending = 1, status = 0;
-    for (int tries = 0; pending && !status && tries < 400; tries++) {
-        pending = 0;
-        status = for_each_thread(tasks, signal_if_capable, &pending);
-        if (pending)
+    struct drop drop = {.pending = 1, .except = keep_net_admin ? (int)syscall(SYS_gettid) : 0};
+    int status = keep_net_admin ? keep_net_admin_here() : 0;
+    for (int tries = 0; drop.pending && !status && tries < 400; tries++) {
+        drop.pending = 0;
+        status = for_each_thread(tasks, signal_if_capable, &drop);
+        if (drop.pending)
             nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
     sigaction(SIGRTMIN + 10, &before, NULL);
-    return status ? status : pending ? -EPERM : 0;
+    return status ? status : drop.pending ? -EPERM : 0;
 }
 
 #if defined(__x86_64__)
@@ -305,7 +327,6 @@ static int groups_within(const char *list, const struct sb_identity *identity) {
 
 static int verify_thread(int tid, const char *status, void *argument) {
     const struct sb_identity *wanted = argument;
-    (void)tid;
     int right = 1;
     if (wanted->flags & SB_SET_UID) /* real, effective, saved, file system */
         right = right && all_equal(field(status, "\nUid:\t"), 4, wanted->uid);
@@ -314,7 +335,9 @@ static int verify_thread(int tid, const char *status, void *argument) {
     if (wanted->flags & SB_SET_GROUPS)
         right = right && groups_within(field(status, "\nGroups:\t"), wanted);
     if (wanted->flags & SB_DROP_CAPS)
-        right = right && !holds_capability(status);
+        right = right && (wanted->flags & SB_KEEP_NET_ADMIN && tid == (int)syscall(SYS_gettid)
+                              ? holds_net_admin_alone(status)
+                              : !holds_capability(status));
     if (wanted->flags & SB_CONFINE)
         right = right && all_equal(field(status, "\nNoNewPrivs:\t"), 1, 1) &&
                 all_equal(field(status, "\nSeccomp:\t"), 1, SECCOMP_MODE_FILTER);
@@ -338,9 +361,12 @@ static int take_step(struct sb_identity *identity, const char *chroot_or_null, i
     case SB_GID:
         return flags & SB_SET_GID && setresgid(identity->gid, identity->gid, identity->gid) < 0 ? -errno : 0;
     case SB_UID:
+        /* This thread keeps what it may keep across the change of user, until the next step. */
+        if (flags & SB_KEEP_NET_ADMIN && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+            return -errno;
         return flags & SB_SET_UID && setresuid(identity->uid, identity->uid, identity->uid) < 0 ? -errno : 0;
     case SB_CAPS:
-        return flags & SB_DROP_CAPS ? drop_capabilities_everywhere(tasks) : 0;
+        return flags & SB_DROP_CAPS ? drop_capabilities(tasks, !!(flags & SB_KEEP_NET_ADMIN)) : 0;
     case SB_FILTER:
         return flags & SB_CONFINE ? confine() : 0;
     case SB_VERIFY:

@@ -36,7 +36,8 @@ enum sb_identity_flag {
     SB_SET_GID = 2,
     SB_SET_GROUPS = 4,
     SB_DROP_CAPS = 8,
-    SB_CONFINE = 16
+    SB_CONFINE = 16,
+    SB_KEEP_NET_ADMIN = 32 /* of the calling thread, when SB_DROP_CAPS takes all others */
 };
 enum sb_identity_step { SB_OPEN_PROC, SB_CHROOT, SB_GROUPS, SB_GID, SB_UID, SB_CAPS, SB_FILTER, SB_VERIFY };
 
@@ -57,8 +58,38 @@ struct sb_decision {
 };
 enum sb_outcome { SB_DIRECT, SB_RECEIVER, SB_STREAM, SB_LINK_LOCAL, SB_REFUSED };
 
+struct sb_way { /* one direction of a relayed connection */
+    int32_t from, to;
+    int32_t pipe[3]; /* where what `to` has not taken yet waits: reading end, writing end, pages; -1: none */
+    uint32_t held;   /* bytes in it */
+    int32_t urgent;  /* an urgent byte that goes first; -1: none */
+    uint32_t state;  /* enum sb_way_state */
+    uint32_t blocked, seen;
+    uint64_t moved; /* bytes that `to` has taken */
+};
+struct sb_relay {
+    struct sb_way up, down; /* client to target, and back */
+    int32_t error, culprit; /* the first error, and the socket that had it */
+};
+enum sb_way_state {
+    SB_WAY_OPEN,
+    SB_WAY_ENDING,    /* the end has been read; passed on when nothing waits any more */
+    SB_WAY_RESETTING, /* the same, after an error */
+    SB_WAY_DONE,
+    SB_WAY_BROKEN
+};
+enum sb_relay_result { SB_RELAY_MORE = 1, SB_RELAY_OVER = 2, SB_RELAY_PIPES = 4 };
+
+struct sb_answer { /* of sb_resolve; IPv4 addresses are mapped */
+    uint32_t token;
+    int32_t family;
+    uint32_t count;
+    uint8_t addresses[16][16];
+    uint32_t scopes[16];
+};
+
 enum sb_bind_flag { SB_TRANSPARENT = 1, SB_FREEBIND = 2, SB_REUSE_ADDRESS = 4, SB_REUSE_PORT = 8 };
-enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD, SB_DECISION };
+enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD, SB_DECISION, SB_RELAY, SB_ANSWER };
 
 /* about.c */
 SB_EXPORT int sb_sizeof(int which);
@@ -95,6 +126,7 @@ SB_EXPORT int sb_close(int fd);
 SB_EXPORT int sb_duplicate(int fd);
 SB_EXPORT int sb_redirect(int from, int to);
 SB_EXPORT int sb_read(int fd, void *buffer, int length);
+SB_EXPORT int sb_peek(int fd, void *buffer, int length);
 SB_EXPORT int sb_write(int fd, const void *buffer, int length);
 SB_EXPORT int sb_set_inheritable(int fd, int inheritable);
 SB_EXPORT int sb_set_nonblocking(int fd, int nonblocking);
@@ -113,6 +145,21 @@ SB_EXPORT int sb_spawn(const char *program, const char *argv, int argc, const ch
 SB_EXPORT int sb_exec(const char *program, const char *argv, int argc, const char *envp, int envc,
                       const struct sb_child *child);
 SB_EXPORT int sb_wait(int pidfd, int32_t code_status[2]);
+
+/* connect.c */
+SB_EXPORT int sb_connect_inet(const uint8_t address[16], uint32_t scope, uint16_t port, const uint8_t *source,
+                              int transparent, int sockets);
+SB_EXPORT int sb_connect_result(int fd);
+SB_EXPORT int sb_prepare_relayed(int fd);
+SB_EXPORT int sb_netns_sockets(const char *netns);
+SB_EXPORT int sb_interface_index(const char *name);
+SB_EXPORT int sb_resolve(const char *name, int family, uint32_t token, int answers);
+
+/* splice.c */
+SB_EXPORT int sb_pipe(int32_t pipe[3], int size);
+SB_EXPORT int sb_relay(struct sb_relay *relay, int32_t spare[3], uint32_t client_events,
+                       uint32_t target_events, int budget);
+SB_EXPORT int sb_reset(int fd);
 
 /* signal.c */
 SB_EXPORT int sb_signal_fd(uint64_t signals);

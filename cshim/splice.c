@@ -12,8 +12,8 @@
 #define SIOCATMARK 0x8905 /* <asm-generic/sockios.h> */
 #endif
 
-_Static_assert(sizeof(struct sb_way) == 56 && offsetof(struct sb_way, moved) == 48, "way layout");
-_Static_assert(sizeof(struct sb_relay) == 120 && offsetof(struct sb_relay, culprit) == 116, "relay layout");
+_Static_assert(sizeof(struct sb_way) == 48 && offsetof(struct sb_way, moved) == 40, "way layout");
+_Static_assert(sizeof(struct sb_relay) == 104 && offsetof(struct sb_relay, culprit) == 100, "relay layout");
 
 /* As much as the largest pipe that anybody may have (pipe(7)); what a copy takes at a time. */
 enum { CHUNK = 1 << 20, COPY = 16384, PAGE = 4096 };
@@ -54,17 +54,11 @@ static void fail(struct sb_relay *relay, int fd, int error) {
     relay->culprit = fd;
 }
 
-/* Nothing can be written any more: what waits is lost, as it is with the kernel's own queue. */
+/* Nothing can be written any more. What waits in the pipe is lost, as it is with the kernel's own queue. */
 static void break_way(struct sb_way *way) {
     way->state = SB_WAY_BROKEN;
     way->blocked = 0;
     way->urgent = -1;
-    if (way->held) {
-        close(way->pipe[0]);
-        close(way->pipe[1]);
-        way->pipe[0] = way->pipe[1] = way->pipe[2] = -1;
-        way->held = 0;
-    }
 }
 
 static bool would_block(int error) {
@@ -76,7 +70,8 @@ static void write_failed(struct sb_relay *relay, struct sb_way *way, int error) 
     break_way(way);
 }
 
-/* Whoever cannot be read for an error has lost his connection as a whole; what he sent before still arrives. */
+/* Whoever cannot be read for an error has lost his connection as a whole; what he sent before still arrives.
+ */
 static void read_failed(struct sb_relay *relay, struct sb_way *way, struct sb_way *back, int error) {
     fail(relay, way->from, error);
     way->state = SB_WAY_RESETTING;
@@ -141,8 +136,7 @@ static int pass_mark(struct sb_way *way) {
 
 /* Bytes taken into the pipe; 0 at the end; -EAGAIN when there are none. */
 static int fill(struct sb_way *way) {
-    ssize_t count =
-        splice(way->from, NULL, way->pipe[1], NULL, CHUNK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    ssize_t count = splice(way->from, NULL, way->pipe[1], NULL, CHUNK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (count < 0 && would_block(errno) && way->seen & EPOLLPRI)
         return pass_mark(way);
     if (count < 0)
@@ -209,8 +203,9 @@ static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back
         else if (count == 0)
             way->state = SB_WAY_ENDING;
         else if (has_pipe && count < way->pipe[2] && !(way->seen & NOT_JUST_DATA)) {
-            /* Each page of a pipe holds a byte at least, so this pipe was not full: the socket has no more. What
-             * comes from now on is a new event, and asking again would only tell us that there is nothing. */
+            /* Each page of a pipe holds a byte at least, so this pipe was not full: the socket has no more.
+             * What comes from now on is a new event, and asking again would only tell us that there is
+             * nothing. */
             drain(relay, way, budget);
             return false;
         }
@@ -239,9 +234,9 @@ static bool run(struct sb_relay *relay, struct sb_way *way, struct sb_way *back,
     return more;
 }
 
-/* Moves what can be moved both ways, about `budget` bytes at most, after these events of its two sockets, which
- * are watched edge-triggered for IN, OUT, RDHUP and PRI. `spare` is a pipe to work with; it is taken (-1) when
- * something has to wait in it. Returns a set of enum sb_relay_result. */
+/* Moves what can be moved both ways, about `budget` bytes at most, after these events of its two sockets,
+ * which are watched edge-triggered for IN, OUT, RDHUP and PRI. `spare` is a pipe to work with; it is taken
+ * (-1) when something has to wait in it. Returns a set of enum sb_relay_result. */
 int sb_relay(struct sb_relay *relay, int32_t spare[3], uint32_t client_events, uint32_t target_events,
              int budget) {
     struct sb_way *up = &relay->up, *down = &relay->down;

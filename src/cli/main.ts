@@ -7,6 +7,7 @@ import { inetd, inetdRegistered } from "./inetd.ts";
 import { preload } from "./preload.ts";
 import { processHost } from "./process-host.ts";
 import { query } from "./query.ts";
+import { relay } from "./relay.ts";
 import { send } from "./send.ts";
 import { socketbox } from "./socketbox.ts";
 
@@ -18,6 +19,7 @@ const PROGRAMS: ReadonlyMap<string, Program> = new Map([
   ["socketbox-inetd", inetd],
   ["socketbox-inetd-p", inetdRegistered],
   ["socketbox-preload", preload],
+  ["socketbox-relay", relay],
   ["send-receive-fd", send],
   ["socket-query", query],
 ]);

@@ -12,6 +12,7 @@ export function processHost(name: string, self: readonly string[]): Host {
     self,
     out: (text) => write(1, text),
     log: (line) => write(2, `${timed ? `${new Date().toISOString()} ` : ""}${name}: ${line}\n`),
+    raw: (text) => write(2, text),
     onSignal: (signal, handler) => void process.on(signal, handler),
   };
 }

@@ -13,9 +13,22 @@ export interface Misshape {
 
 type Issue = v.BaseIssue<unknown>;
 
+/** A kind of document. */
+export interface Shape {
+  readonly schema: v.GenericSchema;
+  /** What a key that is missing would have to hold. */
+  wanted(way: Way): string;
+}
+
+const SERVER_SHAPE: Shape = {
+  schema: DocumentSchema,
+  wanted: (way) => (way[0] === "target" ? RECEIVERS : ACTIONS),
+};
+
 /** Everything that is wrong with the shape of `document`, at most one fault for each place. */
-export function misshapes(document: unknown): Misshape[] {
-  const found = (v.safeParse(DocumentSchema, document).issues ?? []).flatMap(innermost).map(translate);
+export function misshapes(document: unknown, shape: Shape = SERVER_SHAPE): Misshape[] {
+  const issues = v.safeParse(shape.schema, document).issues ?? [];
+  const found = issues.flatMap(innermost).map((issue) => translate(issue, shape));
   const ways = new Set<string>();
   return found.filter(({ way, fault }) => {
     const key = JSON.stringify([way, fault.what]);
@@ -42,15 +55,14 @@ function innermost(issue: Issue): Issue[] {
   );
 }
 
-function translate({ type, expected, input, message, path }: Issue): Misshape {
+function translate({ type, expected, input, message, path }: Issue, shape: Shape): Misshape {
   const way = (path ?? []).map(({ key }) => key as string | number);
   const name = way.at(-1) ?? "document";
   if (type === "strict_object" && expected === "never") {
     return { way, part: "key", fault: new Fault(`unknown key ${quoted(String(name))}`, message) };
   }
   if (type === "strict_object" && input === undefined) {
-    const wanted = way[0] === "target" ? RECEIVERS : ACTIONS;
-    return { way, part: "value", fault: new Fault(`there is no ${quoted(String(name))}`, wanted) };
+    return { way, part: "value", fault: new Fault(`there is no ${quoted(String(name))}`, shape.wanted(way)) };
   }
   const noun = typeof name === "number" ? String(way.findLast((step) => typeof step === "string")) : name;
   return { way, part: "value", fault: new Fault(`${noun} is ${valueText(input)}`, message) };

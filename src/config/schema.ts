@@ -35,11 +35,11 @@ interface Notes {
   readonly examples?: readonly (string | number)[];
 }
 
-function text(expected: string, notes: Notes) {
+export function text(expected: string, notes: Notes) {
   return v.pipe(v.string(expected), v.nonEmpty(expected), v.metadata({ ...notes }));
 }
 
-function whole(first: number, last: number, notes: Notes, expected = `${first} to ${last}`) {
+export function whole(first: number, last: number, notes: Notes, expected = `${first} to ${last}`) {
   return v.pipe(
     v.number(expected),
     v.integer(expected),
@@ -49,22 +49,22 @@ function whole(first: number, last: number, notes: Notes, expected = `${first} t
   );
 }
 
-function flag(notes: Notes) {
+export function flag(notes: Notes) {
   return v.optional(v.pipe(v.boolean("true or false"), v.metadata({ ...notes })));
 }
 
 /** A table with these keys and no others. Its message lists them. */
-function table<const Entries extends v.ObjectEntries>(entries: Entries, notes: Notes) {
+export function table<const Entries extends v.ObjectEntries>(entries: Entries, notes: Notes) {
   return v.pipe(v.strictObject(entries, Object.keys(entries).join(", ")), v.metadata({ ...notes }));
 }
 
 /** One value, or a list of alternatives. */
-function oneOrMore<const Item extends v.GenericSchema>(item: Item, expected: string, notes: Notes) {
+export function oneOrMore<const Item extends v.GenericSchema>(item: Item, expected: string, notes: Notes) {
   const list = v.pipe(v.array(item, expected), v.minLength(1, expected));
   return v.optional(v.pipe(v.union([item, list], expected), v.metadata({ ...notes })));
 }
 
-const addresses = (description: string) => {
+export const addresses = (description: string) => {
   const item = text(ADDRESSES, { pattern: "^[0-9A-Fa-f:.]+(/[0-9A-Fa-f:.]+)?$" });
   return oneOrMore(item, ADDRESSES, { description, examples: ["2001:db8::/64", "192.0.2.1"] });
 };
@@ -75,7 +75,7 @@ const ports = (description: string) => {
   return oneOrMore(item, PORTS, { description, examples: [443, "8000-8010"] });
 };
 
-const identity = (noun: string, description: string) => {
+export const identity = (noun: string, description: string) => {
   const expected = `a ${noun}'s name or number`;
   return v.pipe(
     v.union([text(expected, {}), whole(0, ID_LAST, {}, expected)], expected),

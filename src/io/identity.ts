@@ -21,7 +21,7 @@ export interface Identity {
   readonly chroot?: string;
 }
 
-const FLAG = { uid: 1, gid: 2, groups: 4, capabilities: 8, confine: 16 } as const;
+const FLAG = { uid: 1, gid: 2, groups: 4, capabilities: 8, confine: 16, keepNetAdmin: 32 } as const;
 const GROUPS_MAX = 64;
 
 /** enum sb_identity_step */
@@ -63,9 +63,13 @@ export function holdsCapabilities(): boolean {
 
 /**
  * Takes on the identity on every thread of this process, and reads back that each has it. With `confine` also
- * no_new_privs and the system call filter. Throws a SysError; the process must then end, for it is in between.
+ * no_new_privs and the system call filter; with `keepNetAdmin` this thread keeps CAP_NET_ADMIN alone, to bind sockets
+ * to addresses of others. Throws a SysError; the process must then end, for it is in between.
  */
-export function assumeIdentity(identity: Identity, { confine }: { confine: boolean }): void {
+export function assumeIdentity(
+  identity: Identity,
+  { confine, keepNetAdmin = false }: { confine: boolean; keepNetAdmin?: boolean },
+): void {
   const { size, offsets } = structs.sb_identity;
   const record = new Uint32Array(size / 4);
   const groups = identity.groups ?? [];
@@ -76,7 +80,8 @@ export function assumeIdentity(identity: Identity, { confine }: { confine: boole
     (identity.groups === undefined ? 0 : FLAG.groups) |
     // Root that stays root needs its capabilities to reach other users' receivers.
     (staysRoot ? 0 : FLAG.capabilities) |
-    (confine ? FLAG.confine : 0);
+    (confine ? FLAG.confine : 0) |
+    (keepNetAdmin ? FLAG.keepNetAdmin : 0);
   record[offsets.uid / 4] = identity.uid ?? 0;
   record[offsets.gid / 4] = identity.gid ?? 0;
   record[offsets.group_count / 4] = groups.length;

@@ -43,6 +43,6 @@ export function listen(listener: Fd, backlog: number): void {
 }
 
 /** ip-netns(8) keeps named namespaces there. */
-function netnsPath(netns: string): string {
+export function netnsPath(netns: string): string {
   return netns.includes("/") ? netns : `/run/netns/${netns}`;
 }

@@ -6,14 +6,16 @@ import { native } from "../native/library.ts";
 import { EVENT_WORDS } from "../native/structs.ts";
 import { Fd } from "./fd.ts";
 
-/** epoll(7): EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLEXCLUSIVE. ERR and HUP are always watched. */
+/** The flags of epoll(7), by other names for PRI, ERR, HUP, RDHUP and ET. ERR and HUP are always watched. */
 export const EVENT = {
   in: 0x1,
+  urgent: 0x2,
   out: 0x4,
   error: 0x8,
   hangup: 0x10,
   readHangup: 0x2000,
   exclusive: 1 << 28,
+  edge: 2 ** 31,
 } as const;
 
 const CTL = { add: 1, del: 2, mod: 3 } as const;

@@ -26,6 +26,21 @@ function layout<const F extends readonly Field[]>(...fields: F): Layout<F[number
   return { size: Math.ceil(end / alignment) * alignment, offsets: offsets as Record<F[number][0], number> };
 }
 
+/** `struct sb_way`, as part of a `struct sb_relay`. */
+function wayFields<const Name extends string>(name: Name) {
+  return [
+    [`${name}_from`, "i32"],
+    [`${name}_to`, "i32"],
+    [`${name}_pipe`, "i32", 3],
+    [`${name}_held`, "u32"],
+    [`${name}_urgent`, "i32"],
+    [`${name}_state`, "u32"],
+    [`${name}_blocked`, "u32"],
+    [`${name}_seen`, "u32"],
+    [`${name}_moved`, "u64"],
+  ] as const;
+}
+
 /** In the order of `enum sb_struct`; library.ts compares each size with the C compiler's at load. */
 export const structs = {
   sb_flow: layout(
@@ -53,6 +68,14 @@ export const structs = {
     ["no_new_privs", "u32"],
   ),
   sb_decision: layout(["outcome", "u32"], ["error", "u32"], ["scope", "u32"], ["text", "u8", 256]),
+  sb_relay: layout(...wayFields("up"), ...wayFields("down"), ["error", "i32"], ["culprit", "i32"]),
+  sb_answer: layout(
+    ["token", "u32"],
+    ["family", "i32"],
+    ["count", "u32"],
+    ["addresses", "u8", 16 * 16],
+    ["scopes", "u32", 16],
+  ),
 } as const;
 
 /** Word of a flow record (routing/record.ts) that holds its descriptor, and words of an event. */

@@ -33,6 +33,7 @@ export const symbols = {
   sb_duplicate: { args: [i32], returns: number },
   sb_redirect: { args: [i32, i32], returns: number },
   sb_read: { args: [i32, ptr, i32], returns: number },
+  sb_peek: { args: [i32, ptr, i32], returns: number },
   sb_write: { args: [i32, ptr, i32], returns: number },
   sb_set_inheritable: { args: [i32, i32], returns: number },
   sb_set_nonblocking: { args: [i32, i32], returns: number },
@@ -47,6 +48,17 @@ export const symbols = {
   sb_spawn: { args: [ptr, ptr, i32, ptr, i32, ptr, ptr], returns: number },
   sb_exec: { args: [ptr, ptr, i32, ptr, i32, ptr], returns: number },
   sb_wait: { args: [i32, ptr], returns: number },
+
+  sb_connect_inet: { args: [ptr, u32, u16, ptr, i32, i32], returns: number },
+  sb_connect_result: { args: [i32], returns: number },
+  sb_prepare_relayed: { args: [i32], returns: number },
+  sb_netns_sockets: { args: [ptr], returns: number },
+  sb_interface_index: { args: [ptr], returns: number },
+  sb_resolve: { args: [ptr, i32, u32, i32], returns: number },
+
+  sb_pipe: { args: [ptr, i32], returns: number },
+  sb_relay: { args: [ptr, ptr, u32, u32, i32], returns: number },
+  sb_reset: { args: [i32], returns: number },
 
   sb_signal_fd: { args: [u64], returns: number },
   sb_kill: { args: [i32, i32], returns: number },

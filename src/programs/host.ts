@@ -12,6 +12,8 @@ export interface Host {
   out(text: string): void;
   /** One line of the log. */
   log(line: string): void;
+  /** Whole lines of a log that has a form of its own, as they are. */
+  raw(text: string): void;
   /** Calls back in the main thread's event loop. */
   onSignal(signal: SignalName, handler: () => void): void;
 }

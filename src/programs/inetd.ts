@@ -49,7 +49,7 @@ const RETRY_MS = 100;
 const PASSING: ReadonlySet<number> = new Set([ERRNO.EAGAIN, ERRNO.ENOMEM, ERRNO.EMFILE, ERRNO.ENFILE]);
 
 /** Why a message brought no connection, by the error that sb_receive_fds gives it. */
-const DROPPED: ReadonlyMap<number, string> = new Map([
+export const DROPPED: ReadonlyMap<number, string> = new Map([
   [ERRNO.EBADMSG, "there is no socket in it"],
   [ERRNO.EPROTOTYPE, "what is in it is not a connection"],
   [ERRNO.EMFILE, "no descriptor was free for what was in it"],

@@ -31,7 +31,12 @@ describe("every program", () => {
 
   test.each(NAMES)("%s does not go to work when its version is asked for among options", async (name) => {
     const option =
-      { "send-receive-fd": "-r3", "socket-query": "-l", "socketbox-preload": "--no-follow" }[name] ?? "-k";
+      {
+        "send-receive-fd": "-r3",
+        "socket-query": "-l",
+        "socketbox-relay": "-e",
+        "socketbox-preload": "--no-follow",
+      }[name] ?? "-k";
     expect(await call(name, [option, "-V", "word", "/bin/true"])).toEqual({
       code: EXIT.usage,
       out: "",

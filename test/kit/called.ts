@@ -21,6 +21,7 @@ export async function call(name: string, argv: readonly string[], env: Host["env
       out += text;
     },
     log: (line) => void log.push(line),
+    raw: (text) => void log.push(...text.trimEnd().split("\n")),
     onSignal: () => {},
   };
   const code = await main(host, argv);

@@ -1,0 +1,243 @@
+/**
+ * `socketbox-relay`: each received connection goes on to a server that cannot take sockets. One thread, one loop; the
+ * bytes themselves are moved by the kernel.
+ */
+import { randomBytes } from "node:crypto";
+import type { RelaySettings } from "../config/relay.ts";
+import { readRelays } from "../config/relay-toml.ts";
+import { interfaceIndex, openNetns } from "../io/connect.ts";
+import type { Fd } from "../io/fd.ts";
+import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
+import { Names } from "../io/names.ts";
+import { Reactor, type Timer } from "../io/reactor.ts";
+import { onSignals } from "../io/signals.ts";
+import { Pipes } from "../io/splice.ts";
+import { formatDiagnostic } from "../model/diagnostic.ts";
+import { formatUpstream } from "../model/upstream.ts";
+import { errnoName, SysError } from "../native/errno.ts";
+import { native } from "../native/library.ts";
+import type { StrictMode } from "../wire/handoff.ts";
+import { readText } from "./configure.ts";
+import { EXIT, Failure, type Host, strictMode } from "./host.ts";
+import type { Connection } from "./relay/connection.ts";
+import { type Inlet, inletKey, openInlet } from "./relay/inlet.ts";
+import { type LogForm, RelayLog } from "./relay/log.ts";
+import { Service, type Shared } from "./relay/service.ts";
+
+export interface RelayOptions {
+  /** One relay as the command line describes it, or the file that describes all. */
+  readonly relays: RelaySettings | { readonly file: string };
+  readonly identity: IdentityRequest;
+  readonly log: LogForm;
+  /** After SIGTERM, how long connections may go on. */
+  readonly drainMs: number;
+}
+
+/** After this long without want of anything, the pause for it is over. */
+const CALM_MS = 1000;
+
+/** Returns the exit code, once it has been told to stop or nothing can come any more. */
+export function relay(host: Host, options: RelayOptions): number {
+  const strict = strictMode(host);
+  const relays = "file" in options.relays ? mustRead(host, options.relays.file) : [options.relays];
+  native.sb_raise_nofile();
+  using process = new RelayProcess(host, options, strict);
+  process.open(relays);
+  const transparent = relays.some(({ source }) => source === "client");
+  assumeIdentity(resolveIdentity(options.identity), { confine: true, keepNetAdmin: transparent });
+  host.log(`ready: ${relays.map(describe).join("; ")}`);
+  return process.run();
+}
+
+function describe({ name, from, to }: RelaySettings): string {
+  const key = inletKey(from);
+  return `${name === key ? "" : `${name}: `}${key} to ${to.map(formatUpstream).join(", ")}`;
+}
+
+/** Throws a Failure with every error. */
+function mustRead(host: Host, file: string): readonly RelaySettings[] {
+  const { configuration, diagnostics } = readRelays(file, readText(file), interfaceIndex);
+  if (!configuration) {
+    const lines = ["the configuration is refused", ...diagnostics.map(formatDiagnostic)];
+    throw new Failure(EXIT.refused, lines.join("\n"));
+  }
+  for (const warning of diagnostics) host.log(formatDiagnostic(warning));
+  return configuration.relays;
+}
+
+class RelayProcess implements Shared, Disposable {
+  readonly reactor = new Reactor();
+  readonly names = new Names(this.reactor);
+  readonly pipes = new Pipes();
+  readonly lines: RelayLog;
+  readonly #host: Host;
+  readonly #options: RelayOptions;
+  readonly #strict: StrictMode;
+  /** Those that take connections. */
+  #services: Service[] = [];
+  /** Those whose settings have been replaced, for as long as they have connections. */
+  readonly #retired = new Set<Service>();
+  /** Those of `#services` that have come to their end. */
+  readonly #ended = new WeakSet<Service>();
+  readonly #inlets = new Map<string, Inlet>();
+  readonly #again = new Set<Connection>();
+  #againTimer: Timer | undefined;
+  readonly #idPrefix = randomBytes(6).toString("hex");
+  #ids = 0;
+  #shortAt = 0;
+  #short = false;
+  #stopping = false;
+  #done = false;
+  #code: number = EXIT.ok;
+
+  constructor(host: Host, options: RelayOptions, strict: StrictMode) {
+    this.#host = host;
+    this.#options = options;
+    this.#strict = strict;
+    this.lines = new RelayLog(options.log, (text) => host.raw(text));
+  }
+
+  /** Opens what `relays` need and is not open yet, and puts them in the place of those there were. */
+  open(relays: readonly RelaySettings[]): void {
+    const opened: Inlet[] = [];
+    const sockets: (Fd | undefined)[] = [];
+    const inlets = new Map<string, Inlet>();
+    try {
+      for (const { from, netns } of relays) {
+        const key = inletKey(from);
+        const known = this.#inlets.get(key);
+        const inlet = known ?? openInlet(from, this.#strict);
+        if (!known) opened.push(inlet);
+        inlets.set(key, inlet);
+        sockets.push(netns === undefined ? undefined : openNetns(netns));
+      }
+    } catch (error) {
+      for (const inlet of opened) inlet[Symbol.dispose]();
+      for (const fd of sockets) fd?.close();
+      throw error;
+    }
+    this.#replace(relays, inlets, sockets);
+  }
+
+  run(): number {
+    using _signals = onSignals(this.reactor, {
+      SIGTERM: () => this.#stop(),
+      SIGINT: () => this.#stop(),
+      SIGHUP: () => this.#reload(),
+      SIGUSR1: () => this.#tellTotals(),
+    });
+    for (const service of this.#services) service.resume();
+    while (!this.#done) {
+      this.reactor.turn();
+      this.lines.flush();
+    }
+    for (const service of [...this.#services, ...this.#retired]) service.end("shutdown");
+    this.lines.flush();
+    this.#tellTotals();
+    return this.#code;
+  }
+
+  [Symbol.dispose](): void {
+    for (const inlet of this.#inlets.values()) inlet[Symbol.dispose]();
+    this.pipes[Symbol.dispose]();
+    this.names[Symbol.dispose]();
+    this.reactor[Symbol.dispose]();
+  }
+
+  log(line: string): void {
+    this.#host.log(line);
+  }
+
+  uniqueId(): Uint8Array {
+    return Buffer.from(`${this.#idPrefix}-${(this.#ids++).toString(16)}`);
+  }
+
+  again(connection: Connection): void {
+    this.#again.add(connection);
+    this.#againTimer ??= this.reactor.after(0, () => {
+      this.#againTimer = undefined;
+      const waiting = [...this.#again];
+      this.#again.clear();
+      for (const one of waiting) one.resume();
+    });
+  }
+
+  shortage(errno: number): void {
+    if (!this.#short) this.#host.log(`pausing: ${errnoName(errno)}; connections wait`);
+    this.#short = true;
+    this.#shortAt = performance.now();
+    for (const service of this.#services) service.pause();
+  }
+
+  room(): void {
+    if (this.#short && performance.now() - this.#shortAt > CALM_MS) {
+      this.#short = false;
+      this.#host.log("taking connections goes on");
+    }
+    for (const service of this.#services) service.resume();
+  }
+
+  finished(service: Service): void {
+    if (service.peerGone) this.#code = EXIT.peerGone;
+    if (!this.#retired.delete(service)) this.#ended.add(service);
+    this.#done ||= this.#retired.size === 0 && this.#services.every((one) => this.#ended.has(one));
+  }
+
+  #replace(
+    relays: readonly RelaySettings[],
+    inlets: ReadonlyMap<string, Inlet>,
+    sockets: readonly (Fd | undefined)[],
+  ): void {
+    for (const service of this.#services) {
+      this.#retired.add(service);
+      service.retire();
+    }
+    for (const [key, inlet] of this.#inlets) {
+      if (inlets.has(key)) continue;
+      inlet[Symbol.dispose]();
+      this.#inlets.delete(key);
+    }
+    for (const [key, inlet] of inlets) this.#inlets.set(key, inlet);
+    this.#services = relays.map(
+      (settings, index) => new Service(this, settings, inlets.get(inletKey(settings.from))!, sockets[index]),
+    );
+  }
+
+  #reload(): void {
+    const { relays } = this.#options;
+    if (this.#stopping) return;
+    if (!("file" in relays)) {
+      this.#host.log("there is nothing to reload: no file was given (--config)");
+      return;
+    }
+    try {
+      this.open(mustRead(this.#host, relays.file));
+    } catch (error) {
+      if (!(error instanceof Failure || error instanceof SysError)) throw error;
+      this.#host.log(`reload refused, all stays as it was: ${error.message}`);
+      return;
+    }
+    for (const service of this.#services) service.resume();
+    this.#host.log(`reloaded: ${this.#services.map(({ settings }) => describe(settings)).join("; ")}`);
+  }
+
+  /** The first time lets connections go on for a while, the second does not. */
+  #stop(): void {
+    if (this.#stopping) {
+      this.#done = true;
+      return;
+    }
+    this.#stopping = true;
+    this.reactor.after(this.#options.drainMs, () => {
+      this.#done = true;
+    });
+    const services = [...this.#services];
+    for (const service of services) service.stop();
+    const running = [...services, ...this.#retired].reduce((sum, service) => sum + service.running, 0);
+    if (running > 0) this.#host.log(`stopping: ${running} connections go on`);
+  }
+
+  #tellTotals(): void {
+    for (const service of [...this.#services, ...this.#retired]) this.#host.log(service.totals);
+  }
+}

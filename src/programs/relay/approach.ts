@@ -1,0 +1,213 @@
+/**
+ * The way to a target: one candidate after the other until one is reached, and for a name its addresses in the
+ * manner of RFC 8305 (happy eyeballs): the next one is tried when one fails, or after a quarter of a second beside it.
+ */
+import { beginConnect, type ConnectFrom, connectResult, isUnderWay } from "../../io/connect.ts";
+import type { Fd } from "../../io/fd.ts";
+import type { Names } from "../../io/names.ts";
+import type { Reactor, Timer, Watch } from "../../io/reactor.ts";
+import { RELAY_EVENTS } from "../../io/splice.ts";
+import { formatUpstream, type Hop, type Upstream } from "../../model/upstream.ts";
+import { ERRNO, errnoName } from "../../native/errno.ts";
+
+/** RFC 8305, section 5: Connection Attempt Delay. */
+const NEXT_ADDRESS_MS = 250;
+/** A full backlog of a Unix socket raises no event when it has room again. */
+const BACKLOG_RETRY_MS = 20;
+/** Want of descriptors or memory passes when some connection ends; it may be somebody else's. */
+const SHORTAGE_RETRY_MS = 100;
+const SHORTAGES: ReadonlySet<number> = new Set([-ERRNO.EMFILE, -ERRNO.ENFILE, -ERRNO.ENOMEM, -ERRNO.ENOBUFS]);
+/** Causes that a log line lists; a name may have many addresses. */
+const CAUSES_SHOWN = 6;
+
+export interface Candidate {
+  /** Index of the target. */
+  readonly index: number;
+  readonly upstream: Upstream;
+}
+
+/** A connected target socket, watched for {@link RELAY_EVENTS}. */
+export interface Reached {
+  readonly index: number;
+  readonly hop: Hop;
+  readonly fd: Fd;
+  readonly watch: Watch;
+  /** Events that it has shown already. */
+  readonly events: number;
+  /** Who hears of the next ones. */
+  listen(ready: (events: number) => void): void;
+}
+
+export interface ApproachEvents {
+  reached(reached: Reached): void;
+  /** None could be; `causes` says why not, `timedOut` that the last one never answered. */
+  failed(causes: string, timedOut: boolean): void;
+  /** One of several could not be reached, and the next is tried. */
+  missed(index: number, cause: string): void;
+  /** Nothing can be connected now for want of descriptors or memory. */
+  shortage(errno: number): void;
+}
+
+interface Attempt {
+  readonly fd: Fd;
+  readonly watch: Watch;
+  ready: (events: number) => void;
+}
+
+export class Approach {
+  readonly #reactor: Reactor;
+  readonly #names: Names;
+  readonly #from: ConnectFrom;
+  readonly #timeoutMs: number;
+  readonly #events: ApproachEvents;
+  readonly #candidates: Candidate[];
+  readonly #attempts = new Set<Attempt>();
+  readonly #causes: string[] = [];
+  #current: Candidate | undefined;
+  /** What is left to try of the current candidate. */
+  #hops: Hop[] = [];
+  /** Ends the current candidate's time. */
+  #deadline: Timer | undefined;
+  #next: Timer | undefined;
+  #lastErrno = 0;
+  #over = false;
+
+  constructor(
+    reactor: Reactor,
+    names: Names,
+    from: ConnectFrom,
+    candidates: readonly Candidate[],
+    timeoutMs: number,
+    events: ApproachEvents,
+  ) {
+    this.#reactor = reactor;
+    this.#names = names;
+    this.#from = from;
+    this.#candidates = [...candidates];
+    this.#timeoutMs = timeoutMs;
+    this.#events = events;
+  }
+
+  begin(): void {
+    const candidate = this.#candidates.shift();
+    if (!candidate) {
+      this.cancel();
+      const shown = this.#causes.slice(0, CAUSES_SHOWN).join(", ");
+      const more = this.#causes.length - CAUSES_SHOWN;
+      this.#events.failed(more > 0 ? `${shown}, ${more} more` : shown, this.#lastErrno === ERRNO.ETIMEDOUT);
+      return;
+    }
+    this.#current = candidate;
+    this.#lastErrno = 0;
+    if (this.#timeoutMs > 0)
+      this.#deadline = this.#reactor.after(this.#timeoutMs, () => this.#miss(ERRNO.ETIMEDOUT));
+    const { upstream } = candidate;
+    if (upstream.kind !== "name") {
+      this.#hops = [upstream];
+      this.#tryNext();
+      return;
+    }
+    this.#names.lookUp(upstream.name, (found) => {
+      if (this.#over || this.#current !== candidate) return;
+      this.#hops = found.map((one) => ({ kind: "inet", ...one, port: upstream.port }));
+      if (found.length === 0) this.#causes.push(`${formatUpstream(upstream)} has no address`);
+      this.#tryNext();
+    });
+  }
+
+  /** Lets go of everything that is under way. */
+  cancel(): void {
+    this.#over = true;
+    this.#clear();
+  }
+
+  #tryNext(): void {
+    this.#next?.cancel();
+    this.#next = undefined;
+    for (;;) {
+      const hop = this.#hops.shift();
+      if (!hop) {
+        if (this.#attempts.size === 0) this.#miss();
+        return;
+      }
+      const begun = beginConnect(hop, this.#from);
+      if (typeof begun !== "number") {
+        this.#attempt(hop, begun);
+        return;
+      }
+      if (SHORTAGES.has(begun) || begun === -ERRNO.EAGAIN) {
+        this.#tryLater(hop, -begun);
+        return;
+      }
+      this.#note(hop, -begun);
+    }
+  }
+
+  #tryLater(hop: Hop, errno: number): void {
+    this.#hops.unshift(hop);
+    this.#lastErrno = errno;
+    const delay = errno === ERRNO.EAGAIN ? BACKLOG_RETRY_MS : SHORTAGE_RETRY_MS;
+    this.#next = this.#reactor.after(delay, () => this.#tryNext());
+    if (errno !== ERRNO.EAGAIN) this.#events.shortage(errno);
+  }
+
+  #attempt(hop: Hop, fd: Fd): void {
+    const watch = this.#reactor.watch(fd.number, RELAY_EVENTS, (events) => attempt.ready(events));
+    const attempt: Attempt = { fd, watch, ready: (events) => this.#progress(hop, attempt, events) };
+    this.#attempts.add(attempt);
+    // A Unix socket is connected when connect(2) returns.
+    if (hop.kind === "unix") this.#progress(hop, attempt, 0);
+    else if (this.#hops.length > 0) this.#next = this.#reactor.after(NEXT_ADDRESS_MS, () => this.#tryNext());
+  }
+
+  #progress(hop: Hop, attempt: Attempt, events: number): void {
+    const result = connectResult(attempt.fd);
+    if (isUnderWay(result)) return;
+    this.#attempts.delete(attempt);
+    if (result < 0) {
+      drop(attempt);
+      this.#note(hop, -result);
+      this.#tryNext();
+      return;
+    }
+    this.cancel();
+    const { fd, watch } = attempt;
+    const listen = (ready: Attempt["ready"]) => {
+      attempt.ready = ready;
+    };
+    this.#events.reached({ index: this.#current!.index, hop, fd, watch, events, listen });
+  }
+
+  /** The current candidate is given up; the next one's turn. */
+  #miss(errno?: number): void {
+    const { index, upstream } = this.#current!;
+    if (errno !== undefined) {
+      const waited = this.#lastErrno === ERRNO.EAGAIN ? "backlog full" : errnoName(errno);
+      const short = SHORTAGES.has(-this.#lastErrno) ? errnoName(this.#lastErrno) : waited;
+      this.#causes.push(`${formatUpstream(upstream)} ${short}`);
+      this.#lastErrno = errno;
+    }
+    this.#clear();
+    this.#events.missed(index, this.#causes.at(-1) ?? formatUpstream(upstream));
+    if (!this.#over) this.begin();
+  }
+
+  #note(hop: Hop, errno: number): void {
+    this.#lastErrno = errno;
+    this.#causes.push(`${formatUpstream(hop)} ${errnoName(errno)}`);
+  }
+
+  #clear(): void {
+    this.#deadline?.cancel();
+    this.#next?.cancel();
+    this.#deadline = this.#next = undefined;
+    this.#hops = [];
+    for (const attempt of this.#attempts) drop(attempt);
+    this.#attempts.clear();
+  }
+}
+
+function drop({ fd, watch }: Attempt): void {
+  watch.cancel();
+  fd.close();
+}

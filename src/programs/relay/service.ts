@@ -1,0 +1,268 @@
+/** One relay: takes connections from its inlet as its limits allow, and keeps them until they end. */
+import type { RelaySettings } from "../../config/relay.ts";
+import { BATCH } from "../../io/deliver.ts";
+import type { Fd } from "../../io/fd.ts";
+import type { Names } from "../../io/names.ts";
+import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
+import type { Pipes } from "../../io/splice.ts";
+import { formatUpstream } from "../../model/upstream.ts";
+import { ERRNO, errnoName } from "../../native/errno.ts";
+import { FLOW_FD_WORD } from "../../native/structs.ts";
+import { FLOW_WORDS, flowOf } from "../../routing/record.ts";
+import { DROPPED } from "../inetd.ts";
+import { SourceCounts } from "../limits.ts";
+import type { Candidate } from "./approach.ts";
+import { Balancer } from "./balance.ts";
+import { Connection, type Surroundings } from "./connection.ts";
+import type { Inlet } from "./inlet.ts";
+import type { RelayLog } from "./log.ts";
+import { ENDINGS, type Ending } from "./reasons.ts";
+
+/** What the services of one process share. */
+export interface Shared {
+  readonly reactor: Reactor;
+  readonly names: Names;
+  readonly pipes: Pipes;
+  readonly lines: RelayLog;
+  log(line: string): void;
+  uniqueId(): Uint8Array;
+  again(connection: Connection): void;
+  /** Something to connect with is wanting: nobody shall take connections for a moment. */
+  shortage(errno: number): void;
+  /** A connection has ended, so that there may be room for another. */
+  room(): void;
+  /** The service has no connection left, and will get none. */
+  finished(service: Service): void;
+}
+
+/** Want of descriptors or memory: try again after this long, or when a connection has ended. */
+const RETRY_MS = 100;
+/** The clock of timeouts: a tenth of the shortest, within these bounds. */
+const TICK_MS = { least: 10, most: 1000 };
+const WANTS: ReadonlySet<number> = new Set([ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOMEM, ERRNO.ENOBUFS]);
+/** A limit that is reached again and again is told this often. */
+const REPEAT_MS = 10_000;
+
+export class Service implements Surroundings {
+  readonly settings: RelaySettings;
+  readonly inlet: Inlet;
+  readonly sockets: Fd | undefined;
+  readonly #shared: Shared;
+  readonly #connections = new Set<Connection>();
+  readonly #balancer: Balancer;
+  readonly #sources: SourceCounts | undefined;
+  readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
+  readonly #counts = new Map<Ending, number>();
+  readonly #tickMs: number;
+  #taken = 0;
+  #watch: Watch | undefined;
+  #ticking: Timer | undefined;
+  #retry: Timer | undefined;
+  /** `open`: takes; `stopping`: takes what has come; `closed`: nothing more will come. */
+  #state: "open" | "stopping" | "closed" = "open";
+  #limitTold = Number.NEGATIVE_INFINITY;
+  /** Its source of connections ended by itself. */
+  peerGone = false;
+
+  constructor(shared: Shared, settings: RelaySettings, inlet: Inlet, sockets: Fd | undefined) {
+    this.#shared = shared;
+    this.settings = settings;
+    this.inlet = inlet;
+    this.sockets = sockets;
+    this.#balancer = new Balancer(settings.balance, settings.to.map(formatUpstream), settings.retryMs);
+    this.#sources = settings.perSource && new SourceCounts(settings.perSource);
+    const { idle, halfClosed, total } = settings.timeouts;
+    const shortest = Math.min(...[idle, halfClosed, total, settings.proxy.waitMs].filter((ms) => ms > 0));
+    this.#tickMs = Math.min(TICK_MS.most, Math.max(TICK_MS.least, shortest / 10));
+  }
+
+  get reactor(): Reactor {
+    return this.#shared.reactor;
+  }
+
+  get names(): Names {
+    return this.#shared.names;
+  }
+
+  get pipes(): Pipes {
+    return this.#shared.pipes;
+  }
+
+  get running(): number {
+    return this.#connections.size;
+  }
+
+  /** `web: 12 taken, 1 running, 10 closed, 1 connect-failed` */
+  get totals(): string {
+    const endings = ENDINGS.flatMap((ending) => {
+      const count = this.#counts.get(ending);
+      return count ? [`${count} ${ending}`] : [];
+    });
+    return [`${this.settings.name}: ${this.#taken} taken`, `${this.running} running`, ...endings].join(", ");
+  }
+
+  /** Takes connections from now on, unless a limit says otherwise. */
+  resume(): void {
+    if (this.#state === "closed" || this.#retry) return;
+    if (this.#connections.size >= this.settings.max) {
+      this.#full();
+      return;
+    }
+    this.#watch ??= this.reactor.watch(this.inlet.fd.number, EVENT.in, () => this.#take());
+    if (this.#state === "stopping") this.#take();
+  }
+
+  /** Takes none until time has passed. */
+  pause(): void {
+    this.#unwatch();
+    this.#retry ??= this.reactor.after(RETRY_MS, () => {
+      this.#retry = undefined;
+      this.resume();
+    });
+  }
+
+  /** Takes what has come, and nothing after it. */
+  stop(): void {
+    if (this.#state !== "open") return;
+    this.#state = "stopping";
+    this.inlet.refuse();
+    this.resume();
+  }
+
+  /** Leaves its inlet to a successor; its connections go on. */
+  retire(): void {
+    this.#close();
+  }
+
+  /** Ends what still runs. */
+  end(ending: Ending): void {
+    this.#close();
+    for (const connection of this.#connections) connection.end(ending);
+  }
+
+  uniqueId(): Uint8Array {
+    return this.#shared.uniqueId();
+  }
+
+  admit(connection: Connection): boolean {
+    this.#shared.lines.started(this.settings.name, connection.flow);
+    if (!this.#sources) return true;
+    connection.source = this.#sources.admit(connection.flow.remote);
+    return connection.source !== undefined;
+  }
+
+  candidates(connection: Connection): Candidate[] {
+    const order = this.#balancer.order(connection.flow.remote, performance.now());
+    return order.map((index) => ({ index, upstream: this.settings.to[index]! }));
+  }
+
+  reached(index: number): void {
+    if (this.#balancer.reached(index)) this.#tell(`target ${this.#targetName(index)}: reached again`);
+  }
+
+  missed(index: number, cause: string): void {
+    if (!this.#balancer.failed(index, performance.now())) return;
+    this.#tell(`target ${this.#targetName(index)} cannot be reached: ${cause}`);
+  }
+
+  shortage(errno: number): void {
+    this.#shared.shortage(errno);
+  }
+
+  again(connection: Connection): void {
+    this.#shared.again(connection);
+  }
+
+  ended(connection: Connection, ending: Ending, detail: string): void {
+    this.#connections.delete(connection);
+    if (connection.source !== undefined) this.#sources!.release(connection.source);
+    if (connection.targetIndex !== undefined) this.#balancer.released(connection.targetIndex);
+    this.#counts.set(ending, (this.#counts.get(ending) ?? 0) + 1);
+    const { flow, target, up, down, since } = connection;
+    const ms = performance.now() - since;
+    this.#shared.lines.ended({ relay: this.settings.name, flow, target, ending, detail, up, down, ms });
+    if (this.#connections.size === 0) this.#idle();
+    this.#shared.room();
+  }
+
+  #take(): void {
+    const room = this.settings.max - this.#connections.size;
+    if (room <= 0) {
+      this.#full();
+      return;
+    }
+    const count = this.inlet.take(this.#flows, Math.min(room, BATCH));
+    if (count < 0) {
+      this.#cannotTake(-count);
+      return;
+    }
+    if (count === 0 && this.#state === "stopping") this.#close();
+    const now = performance.now();
+    for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
+      const fd = this.#flows[at + FLOW_FD_WORD]! | 0;
+      if (fd >= 0) this.#begin(new Connection(this, fd, flowOf(this.#flows, at, 0), now));
+      else this.#tell(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
+    }
+    // Each call takes a batch; there may be more, and nothing would tell when the watch has been stopped.
+    if (count > 0 && this.#state === "stopping") this.resume();
+  }
+
+  #begin(connection: Connection): void {
+    this.#taken++;
+    this.#connections.add(connection);
+    connection.begin();
+    this.#ticking ??= this.reactor.after(this.#tickMs, () => this.#tick());
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    for (const connection of this.#connections) connection.tick(now);
+    this.#ticking =
+      this.#connections.size > 0 ? this.reactor.after(this.#tickMs, () => this.#tick()) : undefined;
+  }
+
+  #cannotTake(errno: number): void {
+    if (WANTS.has(errno)) {
+      this.#shared.shortage(errno);
+      return;
+    }
+    this.peerGone = true;
+    this.#tell(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
+    this.#close();
+  }
+
+  #full(): void {
+    this.#unwatch();
+    const now = performance.now();
+    if (now - this.#limitTold < REPEAT_MS) return;
+    this.#limitTold = now;
+    this.#tell(`pausing: limit of ${this.settings.max} reached (max); connections wait`);
+  }
+
+  #close(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#unwatch();
+    this.#retry?.cancel();
+    if (this.#connections.size === 0) this.#idle();
+  }
+
+  #idle(): void {
+    if (this.#state !== "closed") return;
+    this.sockets?.close();
+    this.#shared.finished(this);
+  }
+
+  #unwatch(): void {
+    this.#watch?.cancel();
+    this.#watch = undefined;
+  }
+
+  #targetName(index: number): string {
+    return formatUpstream(this.settings.to[index]!);
+  }
+
+  #tell(line: string): void {
+    this.#shared.log(`${this.settings.name}: ${line}`);
+  }
+}
