@@ -27,13 +27,30 @@ const SERVER_SHAPE: Shape = {
 
 /** Everything that is wrong with the shape of `document`, at most one fault for each place. */
 export function misshapes(document: unknown, shape: Shape = SERVER_SHAPE): Misshape[] {
-  const issues = v.safeParse(shape.schema, document).issues ?? [];
+  const { issues = [] } = v.safeParse(shape.schema, withVisibleNames(document));
   const found = issues.flatMap(innermost).map((issue) => translate(issue, shape));
   const ways = new Set<string>();
   return found.filter(({ way, fault }) => {
     const key = JSON.stringify([way, fault.what]);
     return !ways.has(key) && ways.add(key);
   });
+}
+
+/** valibot passes over entries of these names, whatever is in them; for its eyes they end in a NUL. */
+const PASSED_OVER = ["__proto__", "prototype", "constructor"];
+
+function withVisibleNames(document: unknown): unknown {
+  const tables = Object.entries(document as object).map(([key, inside]) => {
+    if (!PASSED_OVER.some((name) => typeof inside === "object" && Object.hasOwn(inside, name)))
+      return [key, inside];
+    const entries = Object.entries(inside as object);
+    return [key, Object.fromEntries(entries.map(([name, value]) => [visibleName(name), value]))];
+  });
+  return Object.fromEntries(tables);
+}
+
+function visibleName(name: string): string {
+  return PASSED_OVER.includes(name) ? `${name}\0` : name;
 }
 
 /** Takes out of `document` whatever is misshapen, so that the rest can still be read for its own faults. */
@@ -56,7 +73,9 @@ function innermost(issue: Issue): Issue[] {
 }
 
 function translate({ type, expected, input, message, path }: Issue, shape: Shape): Misshape {
-  const way = (path ?? []).map(({ key }) => key as string | number);
+  const way = (path ?? []).map(({ key }) =>
+    typeof key === "string" ? key.replace(/\0$/, "") : (key as number),
+  );
   const name = way.at(-1) ?? "document";
   if (type === "strict_object" && expected === "never") {
     return { way, part: "key", fault: new Fault(`unknown key ${quoted(String(name))}`, message) };
@@ -71,5 +90,6 @@ function translate({ type, expected, input, message, path }: Issue, shape: Shape
 function valueText(value: unknown): string {
   if (typeof value === "string") return quoted(value);
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
+  if (value instanceof Date) return "a date";
   return typeof value === "object" ? "a table" : String(value);
 }

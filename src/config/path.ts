@@ -1,6 +1,7 @@
 /** What a path of a Unix socket must be like, in either language. */
 import { hasBraces, longestPath, UNIX_PATH_MAX } from "../model/target.ts";
 import { Fault, quoted } from "./fault.ts";
+import { controlFault } from "./words.ts";
 
 /** Neither from the root nor, with an `@`, in the abstract namespace. */
 export function isRelative(path: string): boolean {
@@ -26,8 +27,7 @@ export function templateFault(path: string): Fault | undefined {
 
 function characterFault(path: string): Fault | undefined {
   if (path === "" || path === "@") return new Fault(`path ${quoted(path)} names nothing`, "/path or @name");
-  if (!/\p{Cc}/u.test(path)) return undefined;
-  return new Fault(`path ${quoted(path)} has a control character`, "characters that can be seen");
+  return controlFault("path", path);
 }
 
 function lengthFault(path: string, length: number, verb: string): Fault | undefined {

@@ -90,8 +90,10 @@ function readTree(text: string): Node {
     }
     return top;
   } catch (error) {
-    // Should the two parsers ever disagree on what TOML is, a message without its line is better than none.
-    if (error instanceof ParseError) return { key: NOWHERE, value: NOWHERE, children: new Map() };
+    // Should the two parsers ever disagree on what TOML is, or a text be too long for this one (it keeps a million
+    // characters of a string on the stack), a message without its line is better than none.
+    if (error instanceof ParseError || error instanceof RangeError)
+      return { key: NOWHERE, value: NOWHERE, children: new Map() };
     throw error;
   }
 }

@@ -17,6 +17,7 @@ import { Places, type Way } from "./places.ts";
 import { ACTIONS, type Document, RECEIVERS, SLOT_LAST, WAIT_SECONDS_LAST, WAITS } from "./schema.ts";
 import { Targets } from "./targets.ts";
 import {
+  controlFault,
   FD_LAST,
   hostBitsFault,
   notAnAddress,
@@ -106,6 +107,10 @@ class DocumentReader {
         new Fault(`chroot ${quoted(chroot)} is relative`, "an absolute path"),
       );
     }
+    for (const [key, value] of Object.entries({ user, group, chroot }))
+      this.#mustBePlain(value, ["server", key]);
+    for (const [index, name] of (groups ?? []).entries())
+      this.#mustBePlain(name, ["server", "groups", index]);
     return {
       ...(user !== undefined && { user: String(user) }),
       ...(group !== undefined && { group: String(group) }),
@@ -132,6 +137,7 @@ class DocumentReader {
 
   #readListener(name: string, listen: Listen, way: Way): ListenerSettings {
     const { netns, device } = listen;
+    for (const [key, value] of Object.entries({ netns, device })) this.#mustBePlain(value, [...way, key]);
     return {
       name,
       ...this.#readBindAddress(listen.address, [...way, "address"]),
@@ -294,6 +300,12 @@ class DocumentReader {
       default:
         return new Fault(`${quoted(text)} is no place to go to`, expected);
     }
+  }
+
+  #mustBePlain(value: string | number | undefined, way: Way): void {
+    const name = way.findLast((step) => typeof step === "string")!;
+    const fault = controlFault(name, String(value ?? ""));
+    if (fault) this.#fault(way, fault);
   }
 
   #fault(way: Way, fault: Fault): void {

@@ -21,6 +21,12 @@ const EVERY_BIT = prefixMask(128);
 /** Where the four bytes of an IPv4 address begin in its mapped form. */
 const MAPPED_START = 12;
 
+/** What is wrong with a text that does not mean what it looks like; the kernel would read it up to a NUL. */
+export function controlFault(name: string, text: string): Fault | undefined {
+  if (!/\p{Cc}/u.test(text)) return undefined;
+  return new Fault(`${name} ${quoted(text)} has a control character`, "characters that can be seen");
+}
+
 /** Decimal digits alone: with a sign, a leading zero, a space or a letter, something else may have been meant. */
 export function parseNumber(name: string, text: string, first: number, last: number): number | Fault {
   const expected = `${first} to ${last}`;

@@ -255,6 +255,12 @@ describe("to", () => {
       'error: there is no slot "valueOf"; expected a number, or a name in [slots]',
     );
     expectFault(
+      `${ROUTE}\n[table.constructor]\nroute = »3`,
+      "error: route is 3; expected [[table.NAME.route]]",
+    );
+    expectFault(`${ROUTE}\n[target]\nprototype = »3`, "error: prototype is 3; expected to, queue, wait");
+    expectFault(`${ROUTE}\n[slots]\n__proto__ = »-1`, "error: __proto__ is -1; expected 0 to 4294967295");
+    expectFault(
       `»constructor = 1\n${ROUTE}`,
       'error: unknown key "constructor"; expected server, listen, route, table, target, slots',
     );
@@ -289,6 +295,10 @@ describe("a fault is said with its line and column, and with what was expected:"
       "[server]",
       [
         ['[server]\n»usr = "x"', 'unknown key "usr"; expected user, group, groups, chroot, workers'],
+        [
+          '[server]\nuser = »"a\\u0000b"',
+          'user "a\\u{0}b" has a control character; expected characters that can be seen',
+        ],
         ['[server]\nuser = »""', 'user is ""; expected a user\'s name or number'],
         ["[server]\nuser = »true", "user is true; expected a user's name or number"],
         ["[server]\nuser = »-1", "user is -1; expected a user's name or number"],
@@ -456,6 +466,25 @@ describe("a fault is said with its line and column, and with what was expected:"
     const faults = faultsOf(FILE, text);
     expect(faults).toHaveLength(1);
     expect(faults[0]).toMatch(/^1:\d+: error: there is no route, .*; expected \[\[route\]\]$/);
+  });
+
+  test.each([
+    ['[server]\nchroot = »"/\\n"', "chroot"],
+    ['[server]\ngroups = ["a", »"\\u0000"]', "groups"],
+    ['[[listen]]\nnetns = »"\\u0000"', "netns"],
+    ['[[listen]]\ndevice = »"\\u0000"', "device"],
+  ])("%j: a name that the kernel would cut short", (written, name) => {
+    const { text, places } = marked(`${written}\n${ROUTE}`);
+    const [fault, ...others] = faultsOf(FILE, text);
+    expect(fault).toStartWith(`${places[0]}: error: ${name} "`);
+    expect(fault).toEndWith(" has a control character; expected characters that can be seen");
+    expect(others).toEqual([]);
+  });
+
+  test("a text too long for the parser that keeps places is still refused for what is wrong with it", () => {
+    expect(faultsOf(FILE, `[[route]]\nto = "unix:/${"x".repeat(5_000_000)}"`)).toEqual([
+      expect.stringContaining("has 5000001 bytes; expected at most 107"),
+    ]);
   });
 
   test("a path of 107 bytes is taken, one of 108 is not, nor one that can be filled in to more", () => {
