@@ -41,6 +41,14 @@ static int waiting_behind(int listener) {
     return info.tcpi_unacked > INT32_MAX ? INT32_MAX : (int)info.tcpi_unacked;
 }
 
+/* Both names mean the same bit of the socket, but each family knows only its own: an inherited listener may
+ * be of AF_INET. */
+static int clear_transparency(int fd, sa_family_t family) {
+    int off = 0, six = family == AF_INET6;
+    return setsockopt(fd, six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_TRANSPARENT : IP_TRANSPARENT, &off,
+                      sizeof off);
+}
+
 static int accept_one(int listener, struct sb_flow *flow, int clear_transparent) {
     struct sockaddr_storage remote = {0};
     socklen_t length = sizeof remote;
@@ -49,8 +57,7 @@ static int accept_one(int listener, struct sb_flow *flow, int clear_transparent)
         return -errno;
     sb_flow_remote(flow, &remote);
     int status = sb_flow_local(fd, flow);
-    int off = 0;
-    if (!status && clear_transparent && setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &off, sizeof off) < 0)
+    if (!status && clear_transparent && clear_transparency(fd, remote.ss_family) < 0)
         status = -errno;
     flow->fd = status ? status : SB_TAKE(fd);
     return 0;

@@ -98,6 +98,27 @@ static void passes_connections(void) {
     free(fds);
 }
 
+/* IP_TRANSPARENT wants CAP_NET_ADMIN; without it the bit was never set, and clearing it must still work. */
+static void clears_transparency(void) {
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof name;
+    struct sb_flow *flow = flows_for(1);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, value = -1;
+    (void)setsockopt(listener, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof on);
+    CHECK("an inherited listener may be of AF_INET", bind(listener, (void *)&name, length) == 0 &&
+                                                         sb_listen(listener, 1) == 0 &&
+                                                         getsockname(listener, (void *)&name, &length) == 0);
+    int client = client_of(ntohs(name.sin_port));
+    CHECK("and gives connections", sb_accept(listener, flow, 1, 1) == 1 && flow->fd >= 0);
+    length = sizeof value;
+    CHECK("that are no longer transparent",
+          getsockopt(flow->fd, IPPROTO_IP, IP_TRANSPARENT, &value, &length) == 0 && value == 0);
+    sb_close(flow->fd);
+    close(client);
+    close(listener);
+    free(flow);
+}
+
 /* A message with count descriptors in one control message. */
 static void send_message(int to, int fd, int count) {
     union {
@@ -382,6 +403,7 @@ int main(void) {
     if (!mkdtemp(folder))
         return 1;
     passes_connections();
+    clears_transparency();
     refuses_what_is_no_connection();
     takes_paths();
     waits();

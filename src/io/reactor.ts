@@ -20,6 +20,8 @@ export const EVENT = {
 
 const CTL = { add: 1, del: 2, mod: 3 } as const;
 const BATCH = 256;
+/** epoll_wait(2) takes an int; a timer further away than these 24 days is looked at again then. */
+const LONGEST_WAIT_MS = 0x7fffffff;
 
 /** Called with the events that are set. */
 export type Ready = (events: number) => void;
@@ -119,7 +121,7 @@ export class Reactor implements Disposable {
 
   #timeout(): number {
     if (this.#timers.size === 0) return -1;
-    return Math.max(0, Math.ceil(this.#nextDue - performance.now()));
+    return Math.min(LONGEST_WAIT_MS, Math.max(0, Math.ceil(this.#nextDue - performance.now())));
   }
 
   #fireTimers(): void {
