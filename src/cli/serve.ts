@@ -109,6 +109,8 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
     return printHelp(host, { meta: META, args: OPTIONS }, { words: "[PROGRAM ARG…]", more: MORE });
   if (!options.exec) noWords(words);
   else if (words.length === 0) throw usage("option -e needs a program after the options");
+  if (options.register !== undefined && (options.exec || options.socket !== undefined))
+    throw usage("option -P makes no listener, so that -e and -s have none to work with");
   return serve(host, {
     config: resolve(options.config),
     listener: listenerOverrides(options),
@@ -118,11 +120,14 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
     inherited: descriptor("-s", options.socket)[0],
     substitute: options.substitute === true,
     exec: options.exec ? words : undefined,
-    background: options.daemon ? canonical.filter((option) => option !== "--daemon") : undefined,
+    background: options.daemon
+      ? [...canonical.filter((option) => option !== "--daemon"), "--", ...words]
+      : undefined,
   });
 }
 
 export function identityRequest(options: ParsedArgs<typeof IDENTITY_OPTIONS>): IdentityRequest {
+  if (options.chroot === "") throw usage("-x: the path is empty");
   if (options["keep-groups"] && options.groups !== undefined)
     throw usage("options -k and -G exclude each other");
   return {
@@ -152,6 +157,7 @@ function direct(options: ParsedArgs<typeof OPTIONS>): ServeOptions["direct"] {
   if (path !== undefined && fd !== undefined) throw usage("options -S and -i exclude each other");
   if (fd !== undefined) return { kind: "fd", fd: descriptor("-i", fd)[0]! };
   if (path === undefined) return undefined;
+  if (path === "" || path === "@") throw usage(`-S: ${JSON.stringify(path)} names nothing`);
   const whole = path.startsWith("@") ? path : resolve(path);
   if (Buffer.byteLength(whole) > UNIX_PATH_MAX)
     throw usage(`-S: ${JSON.stringify(whole)} is too long; expected at most ${UNIX_PATH_MAX} bytes`);

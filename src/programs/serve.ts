@@ -44,7 +44,9 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const workers = planned?.server.workers ?? 1;
   const mailbox = openMailbox(options);
   const listeners = mailbox ? [] : bindListeners(options, planned, workers);
-  if (options.exec) return become(host, options.exec, listeners[0]!.fds[0]!, inherited, options.identity);
+  if (options.exec) {
+    return become(host, options.exec, listeners[0]!.fds[0]!, inherited, options.identity, ready);
+  }
   if (!options.direct) file ??= new SourceFile(options.config);
   const text = planned || !file ? "" : file.read();
 
@@ -104,6 +106,7 @@ function become(
   listener: Fd,
   inherited: readonly number[],
   identity: IdentityRequest,
+  ready: () => void,
 ): never {
   const env = { ...childEnvironment(host.env), SKBOX_LISTEN_FD: String(listener.number) };
   const resolved = resolveIdentity(identity);
@@ -111,6 +114,7 @@ function become(
   const program = findProgram(name!, host.env.PATH);
   native.sb_set_nonblocking(listener.number, 0);
   passOn([...inherited, listener.number]);
+  ready(); // with -d: the program itself will not say it, and little can still go wrong
   return exec({ program, argv: [name!, ...args], env }, startedWith(host.env.SOCKETBOX_STARTED));
 }
 

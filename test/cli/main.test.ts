@@ -140,6 +140,11 @@ describe("socketbox", () => {
     [["-P", "x:/run/r"], '-P: "x:/run/r" is not a slot and a path; expected one such as 3:/run/registry'],
     [["-P", "4294967296:/r"], '-P: "4294967296" is out of range; expected a number from 0 to 4294967295'],
     [["-e"], "option -e needs a program after the options"],
+    [["-P", "1:/r", "-s", "0"], "option -P makes no listener, so that -e and -s have none to work with"],
+    [["-eP", "1:/r", "p"], "option -P makes no listener, so that -e and -s have none to work with"],
+    [["-S", ""], '-S: "" names nothing'],
+    [["-S", "@"], '-S: "@" names nothing'],
+    [["-x", ""], "-x: the path is empty"],
     [["-tF", "-F"], "option -F is given twice"],
   ])("refuses %p", async (argv, message) => {
     expect(await call("socketbox", argv)).toEqual({

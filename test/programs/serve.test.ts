@@ -1,0 +1,33 @@
+/** -e and -d together: the command returns when the program has the socket, and the program is the one that is left. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { ask, bin, freePort, run, scratch } from "../kit/running.ts";
+
+test("with -d and -e the command returns, and the program has the bound socket in the background", async () => {
+  using folder = scratch();
+  const port = await freePort();
+  const script = `
+import os, socket
+os.close(2) # the test reads it to its end
+listener = socket.socket(fileno=int(os.environ["SKBOX_LISTEN_FD"]))
+listener.listen()
+open("${folder.file("pid")}", "w").write(str(os.getpid()))
+client, _ = listener.accept()
+client.sendall(b"from the background\\n")
+`;
+  const command = ["-d", "-e", "-p", String(port), "python3", "-c", script];
+  expect(await run([bin("socketbox"), ...command])).toEqual({ code: 0, out: "" });
+  let answer = "";
+  for (let i = 0; i < 500 && !answer; i++) {
+    answer = await ask(port, "127.0.0.1").catch(() => "");
+    if (!answer) await Bun.sleep(10);
+  }
+  expect(answer).toBe("from the background\n");
+  expect(readFileSync(folder.file("pid"), "utf8")).toMatch(/^\d+$/);
+});
+
+test("with -d and -e a program that is not there is the command's own failure", async () => {
+  const { code, out } = await run([bin("socketbox"), "-dep", String(await freePort()), "no-such-program"]);
+  expect(out).toContain("find program no-such-program: ENOENT");
+  expect(code).toBe(3);
+});
