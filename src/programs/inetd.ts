@@ -45,6 +45,9 @@ export interface InetdOptions {
 /** How long to wait before trying again what failed for want of descriptors, processes or memory. */
 const RETRY_MS = 100;
 
+/** What starting a program takes: a pidfd here, and in the child the two that become 0 and 1. */
+const SPARE_FDS = 3;
+
 /** Errors of starting a program that pass; any other is the program's own and would come again at once. */
 const PASSING: ReadonlySet<number> = new Set([ERRNO.EAGAIN, ERRNO.ENOMEM, ERRNO.EMFILE, ERRNO.ENFILE]);
 
@@ -136,10 +139,25 @@ class Inetd implements Disposable {
   }
 
   #takeUpTo(room: number): void {
-    const count = receive(this.mailbox, this.#flows, Math.min(room, BATCH), this.strict);
+    const count = this.#receive(Math.min(room, BATCH));
     if (count < 0) this.#cannotReceive(-count);
     this.#hold(count);
     this.#startHeld();
+  }
+
+  /** Keeps some descriptors free meanwhile: without them, nothing of what has been received could be started. */
+  #receive(max: number): number {
+    const spares: number[] = [];
+    try {
+      while (spares.length < SPARE_FDS) {
+        const spare = native.sb_duplicate(this.mailbox.fd.number);
+        if (spare < 0) return spare;
+        spares.push(spare);
+      }
+      return receive(this.mailbox, this.#flows, max, this.strict);
+    } finally {
+      for (const spare of spares) native.sb_close(spare);
+    }
   }
 
   #hold(count: number): void {
@@ -303,7 +321,7 @@ class Inetd implements Disposable {
   /** All that is left in the mailbox, also beyond the limits: only so it shows that nothing more will come. */
   #takeRest(): void {
     for (let count = BATCH; count > 0; ) {
-      count = receive(this.mailbox, this.#flows, BATCH, this.strict);
+      count = this.#receive(BATCH);
       if (count < 0) this.#cannotReceive(-count);
       if (count === 0) this.#done = true;
       this.#hold(count);

@@ -1,10 +1,14 @@
 /** How socketbox-inetd stops: at once where nothing is left to do, whatever its limits say. */
-import { afterEach, expect, test } from "bun:test";
-import { check } from "../../src/native/errno.ts";
-import { cString, native } from "../../src/native/library.ts";
-import { FLOW_FD_WORD } from "../../src/native/structs.ts";
-import { FLOW_WORDS } from "../../src/routing/record.ts";
-import { bin, freePort, Running, ready, scratch } from "../kit/running.ts";
+import { afterEach, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { check } from "../../../src/native/errno.ts";
+import { cString, native } from "../../../src/native/library.ts";
+import { FLOW_FD_WORD } from "../../../src/native/structs.ts";
+import { EXIT } from "../../../src/programs/host.ts";
+import { FLOW_WORDS } from "../../../src/routing/record.ts";
+import { python, pythonOutput } from "../../kit/python.ts";
+import { bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
+import { inetd as startInetd, testPython } from "./inetd.ts";
 
 const SEQPACKET = 5;
 const REGISTERED = Uint8Array.of(0x80, 0, 0, 0);
@@ -109,4 +113,79 @@ test("with --no-new-privs children cannot gain privileges", async () => {
     await stay(port);
     await inetd.until(new RegExp(`NoNewPrivs:\\s${value}`));
   }
+});
+
+describe("SIGTERM", () => {
+  /** A client whose child runs while inetd is told to stop; it says what the child answered after that. */
+  const OUTLIVE = `
+path, pid = sys.argv[1], int(sys.argv[2])
+client, accepted = connection()
+hand(path, accepted)
+accepted.close()
+print(client.recv(100).decode(), end="", flush=True)
+os.kill(pid, 15)
+while os.path.exists(path): pass
+say(gone=path)
+while not os.path.exists(sys.argv[3]): pass
+print(ask(client, "after\\n"), end="")`;
+  // Without our standard error, which the test reads to its end.
+  const SLOW = 'exec 2>/dev/null; echo hi; read -r x; echo "heard $x"';
+
+  testPython("ends inetd at once and leaves children alone", async () => {
+    using folder = scratch();
+    await using server = await startInetd(folder.file("s"), SLOW);
+    await using client = python(OUTLIVE, [folder.file("s"), server.pid, folder.file("go")]);
+    expect(await server.ended()).toBe(EXIT.ok);
+    writeFileSync(folder.file("go"), "");
+    expect(await client.ended()).toBe(0);
+    expect(client.log).toEndWith("heard after\n");
+    expect(server.log).not.toContain(" end ");
+  });
+
+  testPython("with --drain waits for children, but no longer than it says", async () => {
+    using folder = scratch();
+    await using patient = await startInetd(folder.file("a"), SLOW, ["--drain", "1m"]);
+    await using client = python(OUTLIVE, [folder.file("a"), patient.pid, folder.file("go")]);
+    await client.until(/gone/);
+    await patient.until(/waiting for 1 children/);
+    writeFileSync(folder.file("go"), "");
+    expect(await patient.ended()).toBe(EXIT.ok);
+    expect(patient.log).toMatch(/ end \d+: exited 0 after /);
+    await client.ended();
+
+    await using hasty = await startInetd(folder.file("b"), SLOW, ["--drain", "100ms"]);
+    await using other = python(OUTLIVE, [folder.file("b"), hasty.pid, folder.file("go2")]);
+    expect(await hasty.ended()).toBe(EXIT.ok);
+    expect(hasty.log).not.toContain(" end ");
+    writeFileSync(folder.file("go2"), "");
+    await other.ended();
+    expect(other.log).toEndWith("heard after\n");
+  });
+
+  testPython("a second one ends the waiting", async () => {
+    using folder = scratch();
+    await using server = await startInetd(folder.file("s"), SLOW, ["--drain", "1h"]);
+    await using client = python(OUTLIVE, [folder.file("s"), server.pid, folder.file("go")]);
+    await server.until(/waiting for 1 children/);
+    server.kill("SIGTERM");
+    expect(await server.ended()).toBe(EXIT.ok);
+    writeFileSync(folder.file("go"), "");
+    expect(await client.ended()).toBe(0);
+  });
+
+  testPython("serves what was sent before it, though it waited for a limit", async () => {
+    using folder = scratch();
+    await using server = await startInetd(folder.file("s"), SLOW, ["--max", "1"]);
+    const script = `
+path, pid = sys.argv[1], int(sys.argv[2])
+pairs = [connection() for _ in range(6)]
+for _, accepted in pairs:
+    hand(path, accepted)
+    accepted.close()
+os.kill(pid, 15)
+print([ask(client, f"{n}\\n") for n, (client, _) in enumerate(pairs)])`;
+    const out = await pythonOutput(script, folder.file("s"), server.pid);
+    expect(out).toBe(`[${[0, 1, 2, 3, 4, 5].map((n) => `'hi\\nheard ${n}\\n'`).join(", ")}]\n`);
+    expect(await server.ended()).toBe(EXIT.ok);
+  });
 });
