@@ -1,5 +1,4 @@
 /** `socketbox-inetd SOCKET PROGRAM…` and `socketbox-inetd-p SOCKET NR PROGRAM…`. */
-import { resolve } from "node:path";
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { Host } from "../programs/host.ts";
 import { inetd as run } from "../programs/inetd.ts";
@@ -46,9 +45,8 @@ export async function inetd(host: Host, argv: readonly string[]): Promise<number
   const { options, words } = parse(argv, OPTIONS);
   if (options.help) return help(host, description, "SOCKET PROGRAM [ARG…]");
   const [path, ...command] = words;
-  if (path === undefined || command.length === 0)
-    throw usage("a socket and a program are needed: SOCKET PROGRAM [ARG…]");
-  return run(host, { ...limits(options), path: socketPath(path), slot: undefined, command });
+  if (!path || command.length === 0) throw usage("a socket and a program are needed: SOCKET PROGRAM [ARG…]");
+  return run(host, { ...limits(options), path, slot: undefined, command });
 }
 
 export async function inetdRegistered(host: Host, argv: readonly string[]): Promise<number> {
@@ -56,12 +54,12 @@ export async function inetdRegistered(host: Host, argv: readonly string[]): Prom
   const { options, words } = parse(argv, OPTIONS);
   if (options.help) return help(host, description, "SOCKET NR PROGRAM [ARG…]");
   const [path, slot, ...command] = words;
-  if (path === undefined || slot === undefined || command.length === 0) {
+  if (!path || slot === undefined || command.length === 0) {
     throw usage("a socket, a slot and a program are needed: SOCKET NR PROGRAM [ARG…]");
   }
   return run(host, {
     ...limits(options),
-    path: socketPath(path),
+    path,
     slot: numberOption("NR", slot, 0, SLOT_MAX),
     command,
   });
@@ -99,9 +97,4 @@ function rate(text: string): Rate {
   const windowMs = durationOption("--rate", window);
   if (windowMs === 0) throw usage("--rate: a window of no length; expected one such as 1s");
   return { most: numberOption("--rate", most, 1, MAX_DEFAULT), windowMs };
-}
-
-/** Relative paths are meant from where it was started, whatever a chroot does later. */
-function socketPath(path: string): string {
-  return path.startsWith("@") ? path : resolve(path);
 }

@@ -158,10 +158,10 @@ function direct(options: ParsedArgs<typeof OPTIONS>): ServeOptions["direct"] {
   if (fd !== undefined) return { kind: "fd", fd: descriptor("-i", fd)[0]! };
   if (path === undefined) return undefined;
   if (path === "" || path === "@") throw usage(`-S: ${JSON.stringify(path)} names nothing`);
-  const whole = path.startsWith("@") ? path : resolve(path);
-  if (Buffer.byteLength(whole) > UNIX_PATH_MAX)
-    throw usage(`-S: ${JSON.stringify(whole)} is too long; expected at most ${UNIX_PATH_MAX} bytes`);
-  return { kind: "unix", path: whole };
+  // As it is written: path.resolve would take a slash out of the patterns of -U, and a short way is short.
+  if (Buffer.byteLength(path) > UNIX_PATH_MAX)
+    throw usage(`-S: ${JSON.stringify(path)} is too long; expected at most ${UNIX_PATH_MAX} bytes`);
+  return { kind: "unix", path };
 }
 
 function registration(text: string): Registration {

@@ -1,7 +1,7 @@
-/** -e and -d together: the command returns when the program has the socket, and the program is the one that is left. */
+/** What the server's options mean together. */
 import { expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { ask, bin, freePort, run, scratch } from "../kit/running.ts";
+import { mkdirSync, readFileSync } from "node:fs";
+import { ask, bin, freePort, ready, run, scratch } from "../kit/running.ts";
 
 test("with -d and -e the command returns, and the program has the bound socket in the background", async () => {
   using folder = scratch();
@@ -30,4 +30,15 @@ test("with -d and -e a program that is not there is the command's own failure", 
   const { code, out } = await run([bin("socketbox"), "-dep", String(await freePort()), "no-such-program"]);
   expect(out).toContain("find program no-such-program: ENOENT");
   expect(code).toBe(3);
+});
+
+test("-S is taken as it is written: with the patterns of -U, and short where its folder's path is long", async () => {
+  using folder = scratch();
+  const cwd = folder.file("long".repeat(30));
+  mkdirSync(cwd);
+  const port = await freePort();
+  const name = String(port).padStart(5, "0");
+  await using _inetd = await ready("socketbox-inetd", [`./${name}`, "echo", "here"], { cwd });
+  await using _server = await ready("socketbox", ["-US", "#//P_", "-p", String(port)], { cwd });
+  expect(await ask(port, "127.0.0.1")).toBe("here\n");
 });
