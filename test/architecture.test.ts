@@ -26,7 +26,12 @@ const HOME: Readonly<Record<string, string>> = {
 };
 
 /** Where reading starts: every other file must be imported by some file that is. */
-const ENTRY_POINTS = ["cli/main.ts", "programs/acceptor.ts", "native/embedded.d.ts"];
+const ENTRY_POINTS = [
+  "cli/main.ts",
+  "programs/acceptor.ts",
+  "programs/lookout-thread.ts",
+  "native/embedded.d.ts",
+];
 
 const PURE = ["model", "routing", "config", "wire"];
 

@@ -34,9 +34,33 @@ export interface ListenerSettings {
   readonly device?: string;
 }
 
+/** Who may take which slots of a registry. */
+export interface Allowance {
+  readonly slots: readonly number[];
+  /** Names or numbers; `undefined`: whoever may connect. */
+  readonly users?: readonly string[];
+  /** A slot that is taken goes over to who asks for it, instead of being refused. */
+  readonly takeover: boolean;
+}
+
+/** Where receivers register for slots (wire/registration.ts). */
+export interface RegistrySettings {
+  /** Of its socket, or `@name`. */
+  readonly path: string;
+  /** Permission bits of the socket. */
+  readonly mode: number;
+  /** Names or numbers, as for `-u`; the server's own unless given. */
+  readonly owner?: string;
+  readonly group?: string;
+  /** The most control connections that one user may have open. */
+  readonly perUser: number;
+  readonly allow: readonly Allowance[];
+}
+
 export interface Configuration {
   readonly server: ServerSettings;
   readonly listeners: readonly ListenerSettings[];
+  readonly registries: readonly RegistrySettings[];
   readonly draft: Draft;
 }
 
@@ -61,6 +85,8 @@ export const LISTENER_DEFAULTS: ListenerSettings = {
   backlog: 4096,
   clearTransparent: false,
 };
+
+export const REGISTRY_DEFAULTS = { mode: 0o660, perUser: 5 } as const;
 
 /** Whether the file itself says where to listen, so that nothing else should. */
 export function saysWhereToListen({ listeners }: Configuration): boolean {

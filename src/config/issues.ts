@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import { Fault, quoted } from "./fault.ts";
 import type { Way } from "./places.ts";
-import { ACTIONS, DocumentSchema, RECEIVERS } from "./schema.ts";
+import { ACTIONS, ALLOWS, DocumentSchema, RECEIVERS, SLOTS } from "./schema.ts";
 
 export interface Misshape {
   readonly way: Way;
@@ -22,7 +22,7 @@ export interface Shape {
 
 const SERVER_SHAPE: Shape = {
   schema: DocumentSchema,
-  wanted: (way) => (way[0] === "target" ? RECEIVERS : ACTIONS),
+  wanted,
 };
 
 /** Everything that is wrong with the shape of `document`, at most one fault for each place. */
@@ -85,6 +85,12 @@ function translate({ type, expected, input, message, path }: Issue, shape: Shape
   }
   const noun = typeof name === "number" ? String(way.findLast((step) => typeof step === "string")) : name;
   return { way, part: "value", fault: new Fault(`${noun} is ${valueText(input)}`, message) };
+}
+
+/** What a key that must be there takes. */
+function wanted(way: Way): string {
+  if (way[0] === "registry") return { path: "/path or @name", slot: SLOTS }[String(way.at(-1))] ?? ALLOWS;
+  return way[0] === "target" ? RECEIVERS : ACTIONS;
 }
 
 function valueText(value: unknown): string {

@@ -80,7 +80,12 @@ class LineReader {
     const tables = [...this.#sets.values()].map((set) => set.table(this.#findings));
     // Lookups start in the first table, wherever the file opens it.
     const draft = { tables: tables.sort((a, b) => Number(b.name === START) - Number(a.name === START)) };
-    return this.#findings.reading({ server: SERVER_DEFAULTS, listeners: [LISTENER_DEFAULTS], draft });
+    return this.#findings.reading({
+      server: SERVER_DEFAULTS,
+      listeners: [LISTENER_DEFAULTS],
+      registries: [],
+      draft,
+    });
   }
 
   /** A file with CRLF line ends is told so once, not on every line. */

@@ -7,7 +7,7 @@
  */
 import * as v from "valibot";
 import { QUEUE_DEFAULT, UNIX_PATH_MAX, WAIT_MS_DEFAULT } from "../model/target.ts";
-import { LISTENER_DEFAULTS, SERVER_DEFAULTS } from "./configuration.ts";
+import { LISTENER_DEFAULTS, REGISTRY_DEFAULTS, SERVER_DEFAULTS } from "./configuration.ts";
 import { PORT_FIRST, PORT_LAST } from "./words.ts";
 
 export const QUEUE_LAST = 1_000_000;
@@ -24,6 +24,11 @@ export const PORTS = `${PORT_FIRST} to ${PORT_LAST}, or a range such as "8000-80
 export const RECEIVERS = '"unix:/path", "unix:@name", "fd:N" or "slot:N"';
 export const ACTIONS = '"unix:/path", "unix:@name", "fd:N", "slot:N", "table:NAME", "target:NAME" or "deny"';
 export const WAITS = 'seconds, or "500ms", "10s", "2m"';
+
+export const SLOTS = `0 to ${SLOT_LAST}, or a name in [slots]`;
+export const ALLOWS = "[[registry.allow]]";
+const MODES = 'permission bits in octal, such as "0660"';
+const PER_USER_LAST = 100_000;
 
 const RECEIVER_PATTERN = "unix:[/@].+|fd:[0-9]+|slot:.+";
 
@@ -82,6 +87,8 @@ export const identity = (noun: string, description: string) => {
     v.metadata({ description }),
   );
 };
+
+const SlotSchema = v.union([whole(0, SLOT_LAST, {}, SLOTS), text(SLOTS, {})], SLOTS);
 
 const ServerSchema = table(
   {
@@ -215,6 +222,54 @@ const TargetSchema = table(
   { description: "A receiver with settings. Routes call it `target:NAME`." },
 );
 
+const AllowSchema = table(
+  {
+    slot: v.pipe(
+      v.union([SlotSchema, v.pipe(v.array(SlotSchema, SLOTS), v.minLength(1, SLOTS))], SLOTS),
+      v.metadata({ description: "The slots that may be taken.", examples: ["web", 7] }),
+    ),
+    user: oneOrMore(identity("user", "A user who may take them."), "a user's name or number", {
+      description: "The users who may take them. Unless given: whoever may connect.",
+    }),
+    takeover: flag({
+      description: "Hand a slot that is taken over to whoever asks for it, instead of refusing.",
+      default: false,
+    }),
+  },
+  { description: "Who may take which slots." },
+);
+
+const RegistrySchema = table(
+  {
+    path: text("/path or @name", {
+      description: "Where its socket is bound.",
+      pattern: "^[/@].+",
+      examples: ["/run/socketbox/registry"],
+    }),
+    mode: v.optional(
+      v.pipe(
+        v.string(MODES),
+        v.regex(/^0?[0-7]{3}$/, MODES),
+        v.metadata({ description: "Its permission bits.", default: "0660" }),
+      ),
+    ),
+    owner: v.optional(identity("user", "Its owner.")),
+    group: v.optional(identity("group", "Its group.")),
+    "per-user": v.optional(
+      whole(1, PER_USER_LAST, {
+        description: "The most registrations that one user may have open.",
+        default: REGISTRY_DEFAULTS.perUser,
+      }),
+    ),
+    allow: v.pipe(
+      v.array(AllowSchema, ALLOWS),
+      v.minLength(1, ALLOWS),
+      v.metadata({ description: "Who may take which slots; what is not allowed is refused." }),
+    ),
+  },
+  { description: "Where receivers register for slots." },
+);
+
 const named = <const Value extends v.GenericSchema>(value: Value, expected: string, description: string) =>
   v.optional(v.pipe(v.record(v.string(), value, expected), v.metadata({ description })));
 
@@ -231,6 +286,12 @@ export const DocumentSchema = table(
       "Further tables of routes, by name.",
     ),
     target: named(TargetSchema, "[target.NAME]", "Receivers with settings, by name."),
+    registry: v.optional(
+      v.pipe(
+        v.array(RegistrySchema, "[[registry]]"),
+        v.metadata({ description: "Where receivers register for slots." }),
+      ),
+    ),
     slots: named(
       whole(0, SLOT_LAST, { description: "Its number." }),
       "NAME = NUMBER",

@@ -16,6 +16,7 @@ import { isRelative, pathFault, templateFault } from "./path.ts";
 import { Places, type Way } from "./places.ts";
 import { ACTIONS, type Document, RECEIVERS, SLOT_LAST, WAIT_SECONDS_LAST, WAITS } from "./schema.ts";
 import { Targets } from "./targets.ts";
+import { readRegistries } from "./toml-registry.ts";
 import {
   controlFault,
   FD_LAST,
@@ -96,7 +97,16 @@ class DocumentReader {
         this.#readTable(name, ["table", name], inside?.route),
       ),
     ];
-    return this.#findings.reading({ server: this.#readServer(server), listeners, draft: { tables } });
+    const registries = readRegistries(this.#document.registry ?? [], {
+      slot: (text) => this.#slot(text),
+      fault: (way, fault) => this.#fault(way, fault),
+    });
+    return this.#findings.reading({
+      server: this.#readServer(server),
+      listeners,
+      registries,
+      draft: { tables },
+    });
   }
 
   #readServer(server: Document["server"]): ServerSettings {
@@ -290,12 +300,8 @@ class DocumentReader {
         return fd instanceof Fault ? fd : { kind: "fd", fd };
       }
       case "slot": {
-        const slots = this.#document.slots ?? {};
-        const slot = Object.hasOwn(slots, value) ? slots[value]! : parseNumber("slot", value, 0, SLOT_LAST);
-        if (!(slot instanceof Fault)) return { kind: "slot", slot };
-        return /^\d/.test(value)
-          ? slot
-          : new Fault(`there is no slot ${quoted(value)}`, `a number, or a name in [slots]`);
+        const slot = this.#slot(value);
+        return slot instanceof Fault ? slot : { kind: "slot", slot };
       }
       default:
         return new Fault(`${quoted(text)} is no place to go to`, expected);
@@ -306,6 +312,14 @@ class DocumentReader {
     const name = way.findLast((step) => typeof step === "string")!;
     const fault = controlFault(name, String(value ?? ""));
     if (fault) this.#fault(way, fault);
+  }
+
+  /** A number, or a name in `[slots]`. */
+  #slot(text: string): number | Fault {
+    const slots = this.#document.slots ?? {};
+    const slot = Object.hasOwn(slots, text) ? slots[text]! : parseNumber("slot", text, 0, SLOT_LAST);
+    if (!(slot instanceof Fault) || /^\d/.test(text)) return slot;
+    return new Fault(`there is no slot ${quoted(text)}`, "a number, or a name in [slots]");
   }
 
   #fault(way: Way, fault: Fault): void {

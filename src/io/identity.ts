@@ -99,7 +99,8 @@ class Unknown extends SysError {
   }
 }
 
-function lookUpUser(name: string): { uid: number; gid: number } {
+/** Throws an Unknown. */
+export function lookUpUser(name: string): { uid: number; gid: number } {
   const ids = new Uint32Array(2);
   const result = native.sb_lookup_user(cString(name), ids);
   if (result === -ERRNO.ENOENT) throw new Unknown(`there is no user ${JSON.stringify(name)}`);
@@ -107,7 +108,8 @@ function lookUpUser(name: string): { uid: number; gid: number } {
   return { uid: ids[0]!, gid: ids[1]! };
 }
 
-function lookUpGroup(name: string): number {
+/** Throws an Unknown. */
+export function lookUpGroup(name: string): number {
   const ids = new Uint32Array(1);
   const result = native.sb_lookup_group(cString(name), ids);
   if (result === -ERRNO.ENOENT) throw new Unknown(`there is no group ${JSON.stringify(name)}`);

@@ -2,13 +2,13 @@
  * A mailbox is where a receiver gets connections from: a socket that it bound at a path, or one that is connected
  * to the server (registration, or inherited).
  */
-import { lstatSync } from "node:fs";
 import { check, ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import type { StrictMode } from "../wire/handoff.ts";
 import { encodeRegistration, isRegistered, REGISTERED } from "../wire/registration.ts";
 import { Fd } from "./fd.ts";
 import { SOCK } from "./socket.ts";
+import { bindUnix } from "./unix.ts";
 
 const MAILBOX_MODE = 0o660;
 /** shutdown(2): SHUT_RD */
@@ -24,12 +24,8 @@ export interface Mailbox extends Disposable {
 
 /** Binds a datagram socket at `path`. Throws a SysError with EADDRINUSE when a living receiver has it. */
 export function bindMailbox(path: string): Mailbox {
-  const fd = Fd.from(native.sb_bind_unix(cString(path), SOCK.datagram, MAILBOX_MODE), `bind ${path}`);
-  const file = path.startsWith("@") ? undefined : lstatSync(path, { bigint: true });
-  return mailbox(fd, () => {
-    // Somebody else's file, or none at all, is what it should be: only our own is removed.
-    if (file) native.sb_unbind_unix(cString(path), file.dev, file.ino);
-  });
+  const { fd, remove } = bindUnix(path, SOCK.datagram, MAILBOX_MODE);
+  return mailbox(fd, remove);
 }
 
 /** Registers for `slot` with the server at `path`, and waits for its answer. Throws a SysError. */

@@ -15,6 +15,7 @@ export const EVENT = {
   hangup: 0x10,
   readHangup: 0x2000,
   exclusive: 1 << 28,
+  oneShot: 1 << 30,
   edge: 2 ** 31,
 } as const;
 

@@ -19,7 +19,11 @@ export const preloadLibraries: Readonly<Record<"glibc" | "musl", string>> = {
 /** Whether this is a compiled executable. */
 export const compiled: boolean = import.meta.url.includes("/$bunfs/");
 
-/** bin/build names the same path as a second entry point, relative to the folder that holds src/. */
-export const acceptorScript: string = compiled
-  ? "/$bunfs/root/src/programs/acceptor.js"
-  : fileURLToPath(new URL("../programs/acceptor.ts", import.meta.url));
+/** bin/build names the same paths as further entry points, relative to the folder that holds src/. */
+export const acceptorScript: string = script("acceptor");
+export const lookoutScript: string = script("lookout-thread");
+
+function script(name: string): string {
+  if (compiled) return `/$bunfs/root/src/programs/${name}.js`;
+  return fileURLToPath(new URL(`../programs/${name}.ts`, import.meta.url));
+}

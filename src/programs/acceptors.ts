@@ -101,6 +101,11 @@ export class Acceptors {
     return Promise.race([promise, Bun.sleep(SETTLE_MS)]);
   }
 
+  /** Who has the slot from now on; nobody without `fd`, which stays the caller's. */
+  hold(slot: number, fd: number | undefined): void {
+    this.#orderEach(() => ({ kind: "hold", slot, fd: fd === undefined ? undefined : duplicate(fd) }));
+  }
+
   /** Resolves to the exit code when all have stopped. */
   async end({ exitWhenLost }: { exitWhenLost: boolean }): Promise<number> {
     this.#exitWhenLost = exitWhenLost;
@@ -192,6 +197,10 @@ export class Acceptors {
       .filter((text) => !text.startsWith("0 "))
       .join(", ");
   }
+}
+
+function duplicate(fd: number): number {
+  return check(native.sb_duplicate(fd), `descriptor ${fd}`);
 }
 
 function loaded(worker: Worker): Promise<void> {

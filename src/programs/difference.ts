@@ -1,5 +1,5 @@
 /** What a reload changes, in words: `+2 routes, -1, target web now …`. */
-import type { ListenerSettings } from "../config/configuration.ts";
+import type { ListenerSettings, RegistrySettings } from "../config/configuration.ts";
 import { formatEndpoint } from "../model/flow.ts";
 import { formatReceiver, type Receiver, type Target } from "../model/target.ts";
 import type { Draft, DraftRoute } from "../routing/draft.ts";
@@ -8,6 +8,7 @@ export interface Described {
   readonly draft: Draft;
   readonly targets: readonly Target[];
   readonly listeners: readonly ListenerSettings[];
+  readonly registries: readonly RegistrySettings[];
 }
 
 /** How many of the changed targets are named, so that the line can be read. */
@@ -17,6 +18,7 @@ const TARGETS_SHOWN = 5;
 export function describeDifference(before: Described, after: Described): string {
   const parts = [
     ...listenerDifference(before.listeners, after.listeners),
+    ...registryDifference(before.registries, after.registries),
     ...routeDifference(before.draft, after.draft),
     ...targetDifference(before.targets, after.targets),
   ];
@@ -31,6 +33,21 @@ function listenerDifference(
   return [
     ...[...has!].filter((listener) => !had!.has(listener)).map((listener) => `+listener ${listener}`),
     ...[...had!].filter((listener) => !has!.has(listener)).map((listener) => `-listener ${listener}`),
+  ];
+}
+
+function registryDifference(
+  before: readonly RegistrySettings[],
+  after: readonly RegistrySettings[],
+): string[] {
+  const had = new Map(before.map((registry) => [registry.path, JSON.stringify(registry)]));
+  const has = new Map(after.map((registry) => [registry.path, JSON.stringify(registry)]));
+  return [
+    ...[...has].flatMap(([path, text]) => {
+      if (!had.has(path)) return [`+registry ${path}`];
+      return had.get(path) === text ? [] : [`registry ${path} has other rules`];
+    }),
+    ...[...had.keys()].filter((path) => !has.has(path)).map((path) => `-registry ${path}`),
   ];
 }
 

@@ -2,6 +2,7 @@
 import {
   LISTENER_DEFAULTS,
   type ListenerSettings,
+  type RegistrySettings,
   SERVER_DEFAULTS,
   type ServerSettings,
   saysWhereToListen,
@@ -46,6 +47,7 @@ export interface Plan {
   readonly draft: Draft;
   /** `undefined`: nobody has said where to listen. */
   readonly listeners: readonly ListenerSettings[] | undefined;
+  readonly registries: readonly RegistrySettings[];
   readonly server: ServerSettings;
   readonly identity: IdentityRequest;
 }
@@ -60,6 +62,7 @@ export function planOf(host: Host, options: ServeOptions, text: string, numbers:
     table: options.substitute ? withGroups(table) : table,
     draft,
     listeners: listenersOf(options, saysWhereToListen(configuration) ? configuration.listeners : undefined),
+    registries: configuration.registries,
     server,
     identity: {
       user: identity.user ?? server.user,
@@ -82,6 +85,7 @@ export function directPlan(receiver: Receiver, options: ServeOptions): Plan {
     table: options.substitute ? withGroups(table) : table,
     draft,
     listeners: listenersOf(options, undefined),
+    registries: [],
     server: SERVER_DEFAULTS,
     identity: options.identity,
   };

@@ -3,6 +3,7 @@
  * whole and changes nothing; the rest takes effect at once.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { RegistrySettings } from "../config/configuration.ts";
 import { SysError } from "../native/errno.ts";
 import type { Acceptors } from "./acceptors.ts";
 import type { ListenerNumbers } from "./configure.ts";
@@ -10,6 +11,7 @@ import { describeDifference } from "./difference.ts";
 import { Failure, type Host } from "./host.ts";
 import { closeListeners, type Listener, openListeners, planListeners, sourcesOf } from "./listeners.ts";
 import { type Plan, planOf, type ServeOptions } from "./plan.ts";
+import { openRegistry, type Registrar, type Registry } from "./registry.ts";
 import { restartNeeded, type SourceFile } from "./source-file.ts";
 
 /** What the server does now. */
@@ -23,6 +25,8 @@ export interface Surroundings {
   readonly options: ServeOptions;
   readonly numbers: ListenerNumbers;
   readonly acceptors: Acceptors;
+  /** Absent where there can be no registry: without a file in TOML. */
+  readonly registrar: Registrar | undefined;
 }
 
 /**
@@ -43,13 +47,18 @@ export async function reload(around: Surroundings, file: SourceFile, before: Ser
   }
 }
 
-function apply({ host, options, numbers, acceptors }: Surroundings, file: SourceFile, before: Service) {
+function apply(
+  { host, options, numbers, acceptors, registrar }: Surroundings,
+  file: SourceFile,
+  before: Service,
+) {
   const plan = planOf(host, options, file.read(), numbers);
   if (!isDeepStrictEqual(plan.server, before.plan.server)) throw restartNeeded("[server] has changed");
   const { workers } = plan.server;
   // Where nobody says where to listen, it goes on where it began.
   const wanted = plan.listeners ?? before.listeners.map(({ settings }) => settings);
   const { listeners, added, removed } = bindMore(wanted, before.listeners, workers);
+  const registries = planRegistries(plan.registries, registrar, () => closeListeners(added));
   openListeners(listeners);
   // Ours go first: a listener ends when its last descriptor is closed, and the acceptors empty it before they do.
   closeListeners(removed);
@@ -62,7 +71,36 @@ function apply({ host, options, numbers, acceptors }: Surroundings, file: Source
       clearTransparent: settings.clearTransparent,
     })),
   );
+  registrar?.serve(registries);
   return { after: { plan, listeners }, settled };
+}
+
+/** One whose socket stays the same keeps it, with other rules perhaps. Where one cannot be opened, none is. */
+function planRegistries(
+  wanted: readonly RegistrySettings[],
+  registrar: Registrar | undefined,
+  undo: () => void,
+): readonly Registry[] {
+  const opened: Registry[] = [];
+  try {
+    return wanted.map((settings) => {
+      const known = registrar?.registries.find((registry) => isSameSocket(registry.settings, settings));
+      const registry = openRegistry(settings, known?.socket);
+      if (!known) opened.push(registry);
+      return registry;
+    });
+  } catch (error) {
+    undo();
+    for (const { socket } of opened) {
+      socket.remove();
+      socket.fd.close();
+    }
+    throw error instanceof SysError ? restartNeeded(error.message) : error;
+  }
+}
+
+function isSameSocket(one: RegistrySettings, other: RegistrySettings): boolean {
+  return (["path", "mode", "owner", "group"] as const).every((key) => one[key] === other[key]);
 }
 
 /** What cannot be bound now could be by a new server, with its privileges, or without the old one in its way. */
@@ -78,6 +116,7 @@ function described({ plan, listeners }: Service) {
   return {
     draft: plan.draft,
     targets: plan.table.targets,
+    registries: plan.registries,
     listeners: listeners.map(({ settings }) => settings),
   };
 }

@@ -24,7 +24,9 @@ import {
   sourcesOf,
   type WorkerSource,
 } from "./listeners.ts";
+import { Lookout } from "./lookout.ts";
 import { directPlan, listenersOf, type Plan, planOf, type ServeOptions } from "./plan.ts";
+import { openRegistry, Registrar } from "./registry.ts";
 import { reload, type Service } from "./reload.ts";
 import { SourceFile } from "./source-file.ts";
 
@@ -50,7 +52,10 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   if (!options.direct) file ??= new SourceFile(options.config);
   const text = planned || !file ? "" : file.read();
 
+  const registries = planned?.registries.map((settings) => openRegistry(settings)) ?? [];
+
   const acceptors = await Acceptors.start(host, workers);
+  const lookout = planned ? await Lookout.start() : undefined;
   const request = planned?.identity ?? options.identity;
   assumeIdentity(resolveIdentity(request), { confine: true });
   if (request.chroot !== undefined) file?.hide();
@@ -62,14 +67,19 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const sources = listeners.flatMap((listener) => sourcesOf(listener, workers, numbers));
   if (mailbox) sources.push(mailbox);
   acceptors.serve({ table: plan.table, strict, numbers, sources, adopted: [] });
+  const registrar = lookout && new Registrar(host, lookout, (slot, fd) => acceptors.hold(slot, fd));
+  registrar?.serve(registries);
   let service = Promise.resolve<Service>({ plan, listeners });
   host.onSignal("SIGHUP", () => {
-    if (file) service = service.then((now) => reload({ host, options, numbers, acceptors }, file, now));
+    if (file)
+      service = service.then((now) => reload({ host, options, numbers, acceptors, registrar }, file, now));
     else host.log("there is no configuration to reload");
   });
   host.log(describe(options, { plan, listeners }));
   ready();
-  return await acceptors.end({ exitWhenLost: options.direct?.kind === "fd" });
+  const code = await acceptors.end({ exitWhenLost: options.direct?.kind === "fd" });
+  registrar?.close({ removePaths: true });
+  return code;
 }
 
 /** `-P`: connections come as messages from another server. */

@@ -1,12 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import type { ListenerSettings, ServerSettings } from "../../src/config/configuration.ts";
 import { readConfiguration } from "../../src/config/read.ts";
+import { SLOTS } from "../../src/config/schema.ts";
 import { formatPattern, parseAddress } from "../../src/model/address.ts";
 import type { DraftRoute } from "../../src/routing/draft.ts";
 import { faultsOf, marked } from "./faults.ts";
 
 const FILE = "/etc/socketbox.toml";
 const ROUTE = '[[route]]\nto = "deny"\n';
+const ALLOW = "[[registry.allow]]\nslot = 1\n";
 
 function configurationOf(text: string) {
   const { configuration, diagnostics } = readConfiguration(FILE, text);
@@ -33,6 +35,44 @@ function expectFault(written: string, message: string): void {
   const { text, places } = marked(written);
   expect(faultsOf(FILE, text)).toEqual([`${places[0]}: ${message}`]);
 }
+
+describe("[[registry]]", () => {
+  test("says who may take which slots, by name or number", () => {
+    const { registries } = configurationOf(`${ROUTE}
+      [slots]
+      web = 7
+      [[registry]]
+      path = "/run/r"
+      [[registry.allow]]
+      slot = ["web", 8]
+      user = ["www-data", 33]
+      takeover = true
+      [[registry]]
+      path = "@r"
+      mode = "0600"
+      owner = 1
+      group = "www-data"
+      per-user = 9
+      [[registry.allow]]
+      slot = 8`);
+    expect(registries).toEqual([
+      {
+        path: "/run/r",
+        mode: 0o660,
+        perUser: 5,
+        allow: [{ slots: [7, 8], users: ["www-data", "33"], takeover: true }],
+      },
+      {
+        path: "@r",
+        mode: 0o600,
+        owner: "1",
+        group: "www-data",
+        perUser: 9,
+        allow: [{ slots: [8], takeover: false }],
+      },
+    ]);
+  });
+});
 
 describe("[server]", () => {
   test.each<[string, Partial<ServerSettings>]>([
@@ -262,7 +302,7 @@ describe("to", () => {
     expectFault(`${ROUTE}\n[slots]\n__proto__ = »-1`, "error: __proto__ is -1; expected 0 to 4294967295");
     expectFault(
       `»constructor = 1\n${ROUTE}`,
-      'error: unknown key "constructor"; expected server, listen, route, table, target, slots',
+      'error: unknown key "constructor"; expected server, listen, route, table, target, registry, slots',
     );
   });
 });
@@ -280,8 +320,8 @@ describe("a fault is said with its line and column, and with what was expected:"
     [
       "the top",
       [
-        ["»bogus = 1", 'unknown key "bogus"; expected server, listen, route, table, target, slots'],
-        ["[»servr]", 'unknown key "servr"; expected server, listen, route, table, target, slots'],
+        ["»bogus = 1", 'unknown key "bogus"; expected server, listen, route, table, target, registry, slots'],
+        ["[»servr]", 'unknown key "servr"; expected server, listen, route, table, target, registry, slots'],
         ["server = »1", "server is 1; expected user, group, groups, chroot, workers"],
         ["[table]\nx = »1", "x is 1; expected route"],
         ["[table.x]\n»routes = []", 'unknown key "routes"; expected route'],
@@ -433,6 +473,32 @@ describe("a fault is said with its line and column, and with what was expected:"
         ['[target.a]\nto = "fd:3"\nwait = »3601', "wait is 3601; expected 0 to 3600"],
         ["[slots]\nweb = »-1", "web is -1; expected 0 to 4294967295"],
         ['[slots]\nweb = »"1"', 'web is "1"; expected 0 to 4294967295'],
+      ],
+    ],
+    [
+      "[[registry]]",
+      [
+        [`»[[registry]]\n${ALLOW}`, 'there is no "path"; expected /path or @name'],
+        ['»[[registry]]\npath = "/r"', 'there is no "allow"; expected [[registry.allow]]'],
+        ['[[registry]]\npath = "/r"\n»[[registry.allow]]', `there is no "slot"; expected ${SLOTS}`],
+        [`[[registry]]\npath = »"r"\n${ALLOW}`, 'path "r" is relative; expected /path or @name'],
+        [
+          `[[registry]]\npath = "/r"\n${ALLOW}[[registry]]\npath = »"/r"\n${ALLOW}`,
+          'a second registry at "/r"; expected each path once',
+        ],
+        [
+          `[[registry]]\npath = "/r"\nmode = »"rw"\n${ALLOW}`,
+          'mode is "rw"; expected permission bits in octal, such as "0660"',
+        ],
+        [`[[registry]]\npath = "/r"\nper-user = »0\n${ALLOW}`, "per-user is 0; expected 1 to 100000"],
+        [
+          '[[registry]]\npath = "/r"\n[[registry.allow]]\nslot = [1, »"web"]',
+          'there is no slot "web"; expected a number, or a name in [slots]',
+        ],
+        [
+          '[[registry]]\npath = "/r"\n[[registry.allow]]\nslot = 1\nuser = »-1',
+          "user is -1; expected a user's name or number",
+        ],
       ],
     ],
   ])("%s", (_, cases) => {

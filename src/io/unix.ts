@@ -1,0 +1,34 @@
+/** Unix sockets that are bound at a path: made with exactly the mode wanted, and removed only while they are ours. */
+import { chmodSync, chownSync, lstatSync } from "node:fs";
+import { cString, native } from "../native/library.ts";
+import { Fd } from "./fd.ts";
+
+export interface BoundUnix {
+  readonly fd: Fd;
+  /** Takes the path away, unless somebody else's socket is there by now. */
+  remove(): void;
+}
+
+/** uid and gid that a socket file shall have. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Throws a SysError, with EADDRINUSE where somebody living has the path; a stale socket is replaced. */
+export function bindUnix(path: string, type: number, mode: number, owner?: Owner): BoundUnix {
+  // For its owner alone until it has the right one: a mode means something else for another.
+  const first = owner ? mode & 0o700 : mode;
+  using fd = Fd.from(native.sb_bind_unix(cString(path), type, first), `bind ${path}`);
+  if (owner && !path.startsWith("@")) {
+    chownSync(path, owner.uid, owner.gid);
+    chmodSync(path, mode);
+  }
+  return adoptUnix(path, new Fd(fd.take()));
+}
+
+/** The same for a socket that is bound at `path` already. */
+export function adoptUnix(path: string, fd: Fd): BoundUnix {
+  const file = path.startsWith("@") ? undefined : lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return { fd, remove: () => void (file && native.sb_unbind_unix(cString(path), file.dev, file.ino)) };
+}
