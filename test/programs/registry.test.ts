@@ -208,6 +208,10 @@ describe("a registry", () => {
     using folder = scratch();
     const port = await freePort();
     await using server = await ready("socketbox", ["-f", configuration(folder, port, anyone)]);
+    await using one = await holder(folder, 7, "one");
+    expect(await ask(port, "127.0.0.1")).toBe("one\n");
+    await one.stop();
+    await server.until(/slot 7: has gone/);
     const before = descriptors(server.pid);
     using client = new Client(folder);
     expect(await client.hear()).toBe("");
