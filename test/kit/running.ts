@@ -159,7 +159,7 @@ export function descriptors(pid: number | "self"): number {
 export function threadStatus(pid: number, field: string): string[] {
   return readdirSync(`/proc/${pid}/task`).map((tid) => {
     const status = readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8");
-    return new RegExp(`^${field}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
+    return new RegExp(`^${field}:[ \\t]*(.*?)[ \\t]*$`, "m").exec(status)?.[1] ?? "";
   });
 }
 
