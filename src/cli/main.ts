@@ -61,5 +61,16 @@ function ownCommandLine(): { name: string; self: string[]; argv: string[] } {
   const [, script = "", ...argv] = process.argv;
   if (script.startsWith("/$bunfs/")) return { name: process.argv0, self: [process.execPath], argv };
   const [name = "", ...rest] = argv;
-  return { name, self: [process.execPath, "--config=/dev/null", "--no-env-file", script, name], argv: rest };
+  return {
+    name,
+    self: [
+      process.execPath,
+      "--config=/dev/null",
+      "--no-env-file",
+      "--tsconfig-override=/dev/null",
+      script,
+      name,
+    ],
+    argv: rest,
+  };
 }
