@@ -28,10 +28,18 @@ int sb_signal_fd(uint64_t signals) {
     pipe_in = ends[1];
     struct sigaction action = {.sa_handler = note_signal, .sa_flags = SA_RESTART};
     sigfillset(&action.sa_mask);
-    for (int signal = 1; signal <= 64; signal++)
-        if (signals >> (signal - 1) & 1 && sigaction(signal, &action, NULL) < 0)
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    for (int signal = 1; signal <= 64; signal++) {
+        if (!(signals >> (signal - 1) & 1))
+            continue;
+        if (sigaction(signal, &action, NULL) < 0)
             return -errno;
-    return ends[0];
+        sigaddset(&wanted, signal);
+    }
+    /* Whoever started us may have blocked them; one thread that takes them is enough. */
+    int error = pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
+    return error ? -error : ends[0];
 }
 
 int sb_kill(int pid, int signal) {

@@ -7,6 +7,7 @@ import { FLOW_FD_WORD } from "../native/structs.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
 import { DATAGRAM_PAYLOAD } from "../wire/handoff.ts";
 import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
+import { DROPPED } from "./inetd.ts";
 
 /** Sends a copy of `fd` over `socket`, and waits until there is room for it. */
 export function sendFd(fd: number, socket: number): number {
@@ -23,23 +24,25 @@ export function sendFd(fd: number, socket: number): number {
 export function receiveThenExec(host: Host, fd: number, command: readonly string[]): never {
   const strict = strictMode(host);
   const inherited = inheritedFds();
+  // Before anything is received: what nobody can take is better left where it is.
+  const program = findProgram(command[0]!, host.env.PATH);
   using mailbox = wrapMailbox(fd);
-  const received = waitForOne(mailbox, strict);
+  const received = waitForOne(host, mailbox, strict);
   passOn([...inherited, received]);
   const env = { ...childEnvironment(host.env), SKBOX_RECEIVED_FD: String(received) };
-  return exec(
-    { program: findProgram(command[0]!, host.env.PATH), argv: command, env },
-    startedWith(host.env.SOCKETBOX_STARTED),
-  );
+  return exec({ program, argv: command, env }, startedWith(host.env.SOCKETBOX_STARTED));
 }
 
-function waitForOne(mailbox: Mailbox, strict: ReturnType<typeof strictMode>): number {
+function waitForOne(host: Host, mailbox: Mailbox, strict: ReturnType<typeof strictMode>): number {
   const flows = new Uint32Array(FLOW_WORDS);
   for (;;) {
     const count = receive(mailbox, flows, 1, strict);
     const received = flows[FLOW_FD_WORD]! | 0;
     if (count === 1 && received >= 0) return received;
-    if (count === 1) throw new Failure(EXIT.refused, `received no usable socket: ${errnoName(-received)}`);
+    if (count === 1) {
+      host.log(`dropped a message: ${DROPPED.get(-received) ?? errnoName(-received)}`);
+      continue;
+    }
     if (count === -ERRNO.ENODATA) throw new Failure(EXIT.peerGone, "the sender has gone");
     check(count, "receive");
     Bun.sleepSync(1);
