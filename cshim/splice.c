@@ -166,13 +166,14 @@ static int copy(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
     return recv(way->from, buffer, (size_t)sent, MSG_DONTWAIT) == sent ? (int)sent : -EIO;
 }
 
-static void finish(struct sb_relay *relay, struct sb_way *way) {
+/* Where the other way is done already, both sockets are closed next, which says the same. */
+static void finish(struct sb_relay *relay, struct sb_way *way, const struct sb_way *back) {
     if (way->state == SB_WAY_RESETTING) {
         way->state = SB_WAY_BROKEN;
         return;
     }
     way->state = SB_WAY_DONE;
-    if (shutdown(way->to, SHUT_WR) < 0 && errno != ENOTCONN) {
+    if (back->state != SB_WAY_DONE && shutdown(way->to, SHUT_WR) < 0 && errno != ENOTCONN) {
         fail(relay, way->to, errno);
         way->state = SB_WAY_BROKEN;
     }
@@ -185,7 +186,7 @@ static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back
         if (!drain(relay, way, budget))
             return false;
         if (way->state != SB_WAY_OPEN) {
-            finish(relay, way);
+            finish(relay, way, back);
             return false;
         }
         if (*budget <= 0)

@@ -44,7 +44,9 @@ const loop = join(folder, "loop");
 async function untilItListens(running: Running, port: number): Promise<Running> {
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   const isThere = () =>
-    ["tcp", "tcp6"].some((file) => new RegExp(`:${hex} \\S+ 0A `).test(readFileSync(`/proc/net/${file}`, "utf8")));
+    ["tcp", "tcp6"].some((file) =>
+      new RegExp(`:${hex} \\S+ 0A `).test(readFileSync(`/proc/net/${file}`, "utf8")),
+    );
   const end = Date.now() + 10_000;
   while (!isThere()) {
     if (Date.now() > end) throw new Error(`it does not listen:\n${running.log}`);
@@ -111,14 +113,19 @@ const RELAYS: Relay[] = [
     name: "systemd-socket-proxyd",
     start: (port, target) => {
       const proxyd = ["/lib/systemd/systemd-socket-proxyd", "--connections-max=6000", `127.0.0.1:${target}`];
-      return untilItListens(new Running(["systemd-socket-activate", "-l", `127.0.0.1:${port}`, ...proxyd]), port);
+      return untilItListens(
+        new Running(["systemd-socket-activate", "-l", `127.0.0.1:${port}`, ...proxyd]),
+        port,
+      );
     },
   },
 ];
 
 /** Seconds of CPU that the process and its ended children have used. */
 function cpu(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").replace(/^.*\) /, "").split(" ");
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ");
   return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS;
 }
 
@@ -174,7 +181,10 @@ function median(values: readonly number[]): number {
 
 try {
   const compiler = Bun.which("gcc") ?? Bun.which("cc") ?? "clang";
-  for (const [source, out] of [["load", load], ["loop", loop]] as const)
+  for (const [source, out] of [
+    ["load", load],
+    ["loop", loop],
+  ] as const)
     await must([compiler, "-O2", "-pthread", "-o", out, join(import.meta.dir, `${source}.c`)]);
   const target = await freePort();
   await using server = new Running([load, "serve", String(target)]);
@@ -186,9 +196,12 @@ try {
     for (const relay of relays) samples.get(relay)!.push(await measure(relay, target));
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
   }
-  const figure = (relay: Relay, key: keyof Sample) => median(samples.get(relay)!.map((sample) => sample[key]));
+  const figure = (relay: Relay, key: keyof Sample) =>
+    median(samples.get(relay)!.map((sample) => sample[key]));
   const cell = (relay: Relay, key: keyof Sample, digits: number) =>
-    `${figure(relay, key).toFixed(digits)} (${(figure(relay, key) / figure(relays[0]!, key)).toFixed(2)})`.padStart(15);
+    `${figure(relay, key).toFixed(digits)} (${(figure(relay, key) / figure(relays[0]!, key)).toFixed(2)})`.padStart(
+      15,
+    );
   console.log(
     `${"".padEnd(22)}${["GB/s", "CPU s/GB", "p50 us", "p99 us", "conn/s", "CPU us/conn"].map((h) => h.padStart(15)).join(" ")}`,
   );
@@ -206,7 +219,9 @@ try {
   if (process.env.IDLE !== "0") {
     for (const relay of relays) {
       const used = await memory(relay, target);
-      const text = used ? `${used[0].toFixed(0)} MiB empty, ${used[1].toFixed(0)} MiB` : "not all could be opened";
+      const text = used
+        ? `${used[0].toFixed(0)} MiB empty, ${used[1].toFixed(0)} MiB`
+        : "not all could be opened";
       console.log(`${relay.name.padEnd(22)} with ${IDLE} idle connections: ${text}`);
     }
   }

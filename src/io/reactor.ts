@@ -32,6 +32,8 @@ export interface Watch {
   change(events: number): void;
   /** Must come before the descriptor is closed or passed on: an epoll registration outlives both. */
   cancel(): void;
+  /** The same for one that is closed next, and that nobody else has: the kernel forgets it by itself. */
+  forget(): void;
 }
 
 export interface Timer {
@@ -74,6 +76,9 @@ export class Reactor implements Disposable {
         if (this.#watched[fd] !== watched) return;
         this.#watched[fd] = undefined;
         this.#control(CTL.del, fd, 0, 0);
+      },
+      forget: () => {
+        if (this.#watched[fd] === watched) this.#watched[fd] = undefined;
       },
     };
   }

@@ -47,6 +47,7 @@ export class Lookout {
     this.#watched.set(fd, watched);
     this.#control(CTL.add, fd, watched);
     return {
+      forget: () => void this.#watched.delete(fd),
       change: (wanted) => {
         watched.events = wanted;
         this.#control(CTL.mod, fd, watched);

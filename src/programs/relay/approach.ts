@@ -5,7 +5,7 @@
 import { beginConnect, type ConnectFrom, connectResult, isUnderWay } from "../../io/connect.ts";
 import type { Fd } from "../../io/fd.ts";
 import type { Names } from "../../io/names.ts";
-import type { Reactor, Timer, Watch } from "../../io/reactor.ts";
+import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
 import { RELAY_EVENTS } from "../../io/splice.ts";
 import { formatUpstream, type Hop, type Upstream } from "../../model/upstream.ts";
 import { ERRNO, errnoName } from "../../native/errno.ts";
@@ -161,7 +161,7 @@ export class Approach {
   }
 
   #progress(hop: Hop, attempt: Attempt, events: number): void {
-    const result = connectResult(attempt.fd);
+    const result = isConnected(events) ? 0 : connectResult(attempt.fd);
     if (isUnderWay(result)) return;
     this.#attempts.delete(attempt);
     if (result < 0) {
@@ -208,6 +208,11 @@ export class Approach {
 }
 
 function drop({ fd, watch }: Attempt): void {
-  watch.cancel();
+  watch.forget();
   fd.close();
+}
+
+/** A socket can be written before it is connected only where that has failed. */
+function isConnected(events: number): boolean {
+  return (events & (EVENT.out | EVENT.error | EVENT.hangup)) === EVENT.out;
 }

@@ -13,11 +13,13 @@ import { errnoName } from "../../native/errno.ts";
 import { native } from "../../native/library.ts";
 import { encodeProxy, type ProxyExtras, type ProxyHeader } from "../../wire/proxy.ts";
 import { Approach, type Candidate, type Reached } from "./approach.ts";
+import type { Inlet } from "./inlet.ts";
 import { CUT_OFF, type Ending } from "./reasons.ts";
 
 /** What a connection finds around it. */
 export interface Surroundings {
   readonly settings: RelaySettings;
+  readonly inlet: Inlet;
   readonly reactor: Reactor;
   readonly names: Names;
   readonly pipes: Pipes;
@@ -118,8 +120,10 @@ export class Connection {
     if (this.#stage === "over") return;
     this.#stage = "over";
     this.#approach?.cancel();
-    this.#watch.cancel();
-    this.#target?.watch.cancel();
+    // Whoever handed the client over may still hold it.
+    if (this.#around.inlet.accepts) this.#watch.forget();
+    else this.#watch.cancel();
+    this.#target?.watch.forget();
     const reset = CUT_OFF.has(ending);
     if (this.#splice) this.#splice.close(reset);
     else if (reset) native.sb_reset(this.#client.take());

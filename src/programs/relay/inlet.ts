@@ -9,6 +9,8 @@ import type { StrictMode } from "../../wire/handoff.ts";
 
 export interface Inlet extends Disposable {
   readonly fd: Fd;
+  /** Its connections have been nobody else's before. */
+  readonly accepts: boolean;
   /** Fills `flows` with up to `max` connections; a negative errno when that fails as a whole. */
   take(flows: Uint32Array, max: number): number;
   /** Lets nobody put anything more in. What is in it can still be taken, where that is ours to take. */
@@ -42,6 +44,7 @@ export function openInlet(settings: InletSettings, strict: StrictMode): Inlet {
 function mailboxInlet(mailbox: Mailbox, strict: StrictMode): Inlet {
   return {
     fd: mailbox.fd,
+    accepts: false,
     take: (flows, max) => receive(mailbox, flows, max, strict),
     refuse: () => {
       mailbox.remove();
@@ -63,6 +66,7 @@ function inheritedInlet(number: number, strict: StrictMode): Inlet {
   check(native.sb_set_nonblocking(fd.number, 1), step);
   return {
     fd,
+    accepts: true,
     take: (flows, max) => native.sb_accept(fd.number, flows, max, 0),
     // Others may accept on it too, and a successor surely will: what is in its backlog is theirs.
     refuse: () => {},
