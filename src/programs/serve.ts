@@ -43,11 +43,17 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const early = !options.direct && options.config.endsWith(".toml");
   let file = early ? new SourceFile(options.config) : undefined;
   const planned = file && planOf(host, options, file.read(), numbers);
-  const workers = planned?.server.workers ?? 1;
+  const workers = (!options.exec && planned?.server.workers) || 1;
   const mailbox = openMailbox(options);
   const listeners = mailbox ? [] : bindListeners(options, planned, workers);
+  const request = planned?.identity ?? options.identity;
   if (options.exec) {
-    return become(host, options.exec, listeners[0]!.fds[0]!, inherited, options.identity, ready);
+    if (listeners.length > 1)
+      throw new Failure(
+        EXIT.usage,
+        `-e passes one listener on, and ${options.config} has ${listeners.length}`,
+      );
+    return become(host, options.exec, listeners[0]!.fds[0]!, inherited, request, ready);
   }
   if (!options.direct) file ??= new SourceFile(options.config);
   const text = planned || !file ? "" : file.read();
@@ -56,7 +62,6 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
 
   const acceptors = await Acceptors.start(host, workers);
   const lookout = planned ? await Lookout.start() : undefined;
-  const request = planned?.identity ?? options.identity;
   assumeIdentity(resolveIdentity(request), { confine: true });
   if (request.chroot !== undefined) file?.hide();
   const plan =

@@ -1,6 +1,7 @@
 /** What the server's options mean together. */
 import { expect, test } from "bun:test";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { root, testWith } from "../kit/require.ts";
 import { ask, bin, freePort, ready, run, scratch } from "../kit/running.ts";
 
 test("with -d and -e the command returns, and the program has the bound socket in the background", async () => {
@@ -41,4 +42,22 @@ test("-S is taken as it is written: with the patterns of -U, and short where its
   await using _inetd = await ready("socketbox-inetd", [`./${name}`, "echo", "here"], { cwd });
   await using _server = await ready("socketbox", ["-US", "#//P_", "-p", String(port)], { cwd });
   expect(await ask(port, "127.0.0.1")).toBe("here\n");
+});
+
+testWith(root)("with -e the program runs as whom the file names", async () => {
+  using folder = scratch();
+  const file = folder.file("a.toml");
+  writeFileSync(file, '[server]\nuser = 1234\ngroup = 1235\nworkers = 2\n[[route]]\nto = "deny"\n');
+  const command = [bin("socketbox"), "-ef", file, "-p", String(await freePort()), "sh", "-c", "id -u; id -G"];
+  expect(await run(command)).toEqual({ code: 0, out: "1234\n1235\n" });
+});
+
+test("-e refuses a file of several listeners, for it passes one on", async () => {
+  using folder = scratch();
+  const file = folder.file("a.toml");
+  const ports = [await freePort(), await freePort()].map((port) => `[[listen]]\nport = ${port}\n`);
+  writeFileSync(file, `${ports.join("")}[[route]]\nto = "deny"\n`);
+  const { code, out } = await run([bin("socketbox"), "-ef", file, "true"]);
+  expect(out).toContain("-e passes one listener on, and ");
+  expect(code).toBe(2);
 });
