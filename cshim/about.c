@@ -89,6 +89,27 @@ int sb_socket_kind(int fd, int32_t kind[4]) {
     return 0;
 }
 
+/* Where a Unix socket is bound, as sb_unix_address takes it; returns the length, 0 for one without a name. */
+int sb_unix_name(int fd, char name[108]) {
+    struct sockaddr_un address = {0};
+    socklen_t length = sizeof address;
+    if (getsockname(fd, (void *)&address, &length) < 0)
+        return -errno;
+    if (address.sun_family != AF_UNIX)
+        return -EAFNOSUPPORT;
+    size_t size =
+        length > offsetof(struct sockaddr_un, sun_path) ? length - offsetof(struct sockaddr_un, sun_path) : 0;
+    if (size > sizeof address.sun_path)
+        size = sizeof address.sun_path;
+    /* A path may or may not end in a NUL, which counts in the length where it does (unix(7)). */
+    if (size > 0 && address.sun_path[0] != 0)
+        size = strnlen(address.sun_path, size);
+    memcpy(name, address.sun_path, size);
+    if (size > 0 && name[0] == 0)
+        name[0] = '@';
+    return (int)size;
+}
+
 int sb_peer(int fd, int32_t pid_uid_gid[3]) {
     struct ucred peer;
     socklen_t length = sizeof peer;

@@ -89,24 +89,75 @@ static int free_slot(int socket) {
     return 0;
 }
 
-static int receive_one(int socket, struct sb_flow *flow, int strict) {
+/* What one message can bring: as many descriptors as the kernel passes, and who sent it. */
+union control {
+    char bytes[CMSG_SPACE(MAX_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+    struct cmsghdr align;
+};
+
+/* recvmsg(2) of one message; *first is the first descriptor in it, or -1. */
+static ssize_t receive_message(int socket, struct msghdr *message, int *first) {
     int status = free_slot(socket);
     if (status)
         return status;
+    ssize_t length = recvmsg(socket, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (length < 0)
+        return -errno;
+    *first = take_first(message);
+    return length;
+}
+
+/* The kernel says who sent a message once sb_want_senders has asked it to; one that was sent before that is
+ * nobody's, and has no process id. */
+static bool sent_by(struct msghdr *message, uint32_t uid) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        struct ucred sender;
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS ||
+            c->cmsg_len < CMSG_LEN(sizeof sender))
+            continue;
+        memcpy(&sender, CMSG_DATA(c), sizeof sender);
+        return sender.pid > 0 && sender.uid == uid;
+    }
+    return false;
+}
+
+/* Lets every message that comes from now on say who sent it (SO_PASSCRED, unix(7)). */
+int sb_want_senders(int socket) {
+    int on = 1;
+    return setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ? -errno : 0;
+}
+
+/* One message of our own processes: its text, and at most one descriptor (fd[0], -1 without). Returns the
+ * length; 0: the other end has gone; -EMSGSIZE: it was longer than size. */
+int sb_receive_message(int socket, void *buffer, int size, int32_t fd[1]) {
+    union control control;
+    struct iovec iov = {.iov_base = buffer, .iov_len = (size_t)size};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    SB_CLOSE int first = -1;
+    ssize_t length = receive_message(socket, &message, &first);
+    if (length < 0)
+        return (int)length;
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        return message.msg_flags & MSG_TRUNC ? -EMSGSIZE : -EMFILE;
+    fd[0] = SB_TAKE(first);
+    return (int)length;
+}
+
+static int receive_one(int socket, struct sb_flow *flow, int strict, uint32_t from_uid) {
     char payload[MAX_PAYLOAD];
-    union {
-        char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
+    union control control;
     struct iovec iov = {.iov_base = payload, .iov_len = sizeof payload};
     struct msghdr message = {.msg_iov = &iov,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
-    ssize_t length = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    SB_CLOSE int fd = -1;
+    ssize_t length = receive_message(socket, &message, &fd);
     if (length < 0)
-        return -errno;
-    SB_CLOSE int fd = take_first(&message);
+        return (int)length;
     if (length == 0 && fd < 0) {
         /* An empty datagram is a message without a descriptor; on the other types it is the end. */
         int type = 0;
@@ -115,7 +166,9 @@ static int receive_one(int socket, struct sb_flow *flow, int strict) {
             return -ENODATA;
     }
     memset(flow, 0, sizeof *flow);
-    if (fd < 0)
+    if (from_uid != SB_ANYBODY && !sent_by(&message, from_uid))
+        flow->fd = -EACCES;
+    else if (fd < 0)
         flow->fd = message.msg_flags & MSG_CTRUNC ? -EMFILE : -EBADMSG;
     else if (!acceptable(fd, strict))
         flow->fd = -EPROTOTYPE;
@@ -128,12 +181,13 @@ static int receive_one(int socket, struct sb_flow *flow, int strict) {
 
 /* Receives up to max connections. Returns how many entries of flows are filled; an entry whose fd is negative
  * was a message without a usable socket: -EBADMSG none in it, -EPROTOTYPE one of the wrong kind, -EMFILE lost
- * for want of a descriptor. 0: none is waiting. -ENODATA: the sender of a connected socket has gone. -EMFILE:
- * no descriptor is free; what waits goes on waiting. */
-int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict) {
+ * for want of a descriptor, -EACCES not sent by from_uid (SB_ANYBODY: do not look). 0: none is waiting.
+ * -ENODATA: the sender of a connected socket has gone. -EMFILE: no descriptor is free; what waits goes on
+ * waiting. */
+int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict, uint32_t from_uid) {
     int count = 0;
     while (count < max) {
-        int status = receive_one(socket, &flows[count], strict);
+        int status = receive_one(socket, &flows[count], strict, from_uid);
         if (status == -EINTR)
             continue;
         if (status == -EAGAIN || status == -EWOULDBLOCK)

@@ -168,6 +168,10 @@ int sb_bind_unix(const char *path, int type, uint32_t mode) {
     SB_CLOSE int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
+    /* Each message says who sent it, from the first one on: a receiver may want to know. */
+    int on = 1;
+    if (type == SOCK_DGRAM && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0)
+        return -errno;
     if (path[0] == '@')
         return bind(fd, (void *)&address, length) < 0 ? -errno : SB_TAKE(fd);
 

@@ -95,6 +95,7 @@ enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD, SB_DECISION, SB_RELAY
 SB_EXPORT int sb_sizeof(int which);
 SB_EXPORT int sb_flow_of(int fd, struct sb_flow *flow);
 SB_EXPORT int sb_socket_kind(int fd, int32_t kind[4]); /* domain, type, protocol, accepting */
+SB_EXPORT int sb_unix_name(int fd, char name[108]);
 SB_EXPORT int sb_peer(int fd, int32_t pid_uid_gid[3]);
 
 /* listen.c */
@@ -111,7 +112,10 @@ SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int clear_
 
 /* handoff.c: all control messages of the project */
 SB_EXPORT int sb_send_fds(int socket, const int32_t *fds, int count, const void *payload, int length);
-SB_EXPORT int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict);
+#define SB_ANYBODY UINT32_MAX
+SB_EXPORT int sb_want_senders(int socket);
+SB_EXPORT int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict, uint32_t from_uid);
+SB_EXPORT int sb_receive_message(int socket, void *buffer, int size, int32_t fd[1]);
 
 /* epoll.c */
 SB_EXPORT int sb_epoll_create(void);

@@ -23,6 +23,7 @@ const OPTIONS = {
     valueHint: "N[/TIME]",
   },
   drain: { type: "string", description: "after SIGTERM, wait so long for children", valueHint: "TIME" },
+  "from-uid": { type: "string", description: "take connections from this user alone", valueHint: "USER" },
   "no-new-privs": { type: "boolean", description: "children cannot gain privileges by an exec (sudo …)" },
   ...IDENTITY_OPTIONS,
   ...COMMON,
@@ -32,6 +33,7 @@ const MORE = `
 Each connection becomes descriptors 0 and 1 of the program, in a session of its own; 2 stays our standard error.
 Its environment names the connection: PROTO, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT, REMOTE_ADDR,
 REMOTE_PORT, SERVER_ADDR, SERVER_PORT. TIME is a number of seconds, or such as 500ms, 10s, 2m.
+A socket that systemd passes (ListenDatagram=SOCKET) is taken instead of bound; what is in it outlives us.
 SIGTERM serves what has come, removes SOCKET and leaves children alone; a second one stops at once.
 
 EXIT CODES
@@ -72,6 +74,7 @@ function help(host: Host, description: string, words: string): Promise<number> {
 function limits(options: ParsedArgs<typeof OPTIONS>) {
   return {
     identity: identityRequest(options),
+    fromUser: options["from-uid"],
     noNewPrivs: options["no-new-privs"] === true,
     max: options.max === undefined ? MAX_DEFAULT : numberOption("--max", options.max, 1, MAX_DEFAULT),
     perSource: options["per-source"] === undefined ? undefined : perSource(options["per-source"]),

@@ -7,15 +7,23 @@ import { cString, native } from "../native/library.ts";
 import type { StrictMode } from "../wire/handoff.ts";
 import { encodeRegistration, isRegistered, REGISTERED } from "../wire/registration.ts";
 import { Fd } from "./fd.ts";
-import { SOCK } from "./socket.ts";
-import { bindUnix } from "./unix.ts";
+import { FAMILY, SOCK, socketKind } from "./socket.ts";
+import type { PassedSocket } from "./systemd.ts";
+import { bindUnix, unixName } from "./unix.ts";
 
 const MAILBOX_MODE = 0o660;
 /** shutdown(2): SHUT_RD */
 const SHUT_READ = 0;
 
+/** SB_ANYBODY of cshim/socketbox.h: every sender is welcome. */
+export const ANYBODY = 0xffffffff;
+
 export interface Mailbox extends Disposable {
   readonly fd: Fd;
+  /** The uid whose messages are taken; others are dropped. */
+  readonly fromUid: number;
+  /** Somebody else holds it too, and what is in it when we leave is for our successor. */
+  readonly kept: boolean;
   /** Takes its path away, so that a successor can have it; nothing where there is none. */
   remove(): void;
   /** Lets nobody put anything more in; what is in it can still be taken. */
@@ -23,15 +31,17 @@ export interface Mailbox extends Disposable {
 }
 
 /** Binds a datagram socket at `path`. Throws a SysError with EADDRINUSE when a living receiver has it. */
-export function bindMailbox(path: string): Mailbox {
+export function bindMailbox(path: string, fromUid = ANYBODY): Mailbox {
   const { fd, remove } = bindUnix(path, SOCK.datagram, MAILBOX_MODE);
-  return mailbox(fd, remove);
+  return mailbox(fd, fromUid, remove);
 }
 
 /** Registers for `slot` with the server at `path`, and waits for its answer. Throws a SysError. */
-export function registerMailbox(path: string, slot: number): Mailbox {
+export function registerMailbox(path: string, slot: number, fromUid = ANYBODY): Mailbox {
   const step = `register for slot ${slot} at ${path}`;
   using fd = Fd.from(native.sb_connect_unix(cString(path), SOCK.seqpacket), step);
+  // Before the first connection can come.
+  wantSenders(fd, fromUid, step);
   check(native.sb_set_nonblocking(fd.number, 0), step);
   const request = encodeRegistration(slot);
   check(native.sb_write(fd.number, request, request.length), step);
@@ -41,22 +51,45 @@ export function registerMailbox(path: string, slot: number): Mailbox {
   if (length === 0) throw new SysError(`${step}: the server refused`, ERRNO.EACCES);
   if (!isRegistered(answer.subarray(0, length))) throw new SysError(`${step}: not an answer`, ERRNO.EPROTO);
   check(native.sb_set_nonblocking(fd.number, 1), step);
-  return mailbox(new Fd(fd.take()), () => {});
+  return mailbox(new Fd(fd.take()), fromUid, () => {});
 }
 
 /** An inherited socket that connections come through. */
-export function wrapMailbox(fd: number): Mailbox {
-  return mailbox(new Fd(check(native.sb_duplicate(fd), `descriptor ${fd}`)), () => {});
+export function wrapMailbox(fd: number, fromUid = ANYBODY): Mailbox {
+  const step = `descriptor ${fd}`;
+  const own = Fd.from(native.sb_duplicate(fd), step);
+  wantSenders(own, fromUid, step);
+  return mailbox(own, fromUid, () => {});
+}
+
+/**
+ * The one of the sockets that the service manager passed which is bound at `path`, or the only one, where it is
+ * connected and has no path. Its queue outlives us: whatever we have not taken is there for the next.
+ */
+export function adoptMailbox(
+  passed: readonly PassedSocket[],
+  path: string,
+  fromUid = ANYBODY,
+): Mailbox | undefined {
+  const [only] = passed;
+  const meant = passed.find(({ fd }) => isReceiving(fd) && unixName(fd) === path);
+  const connected =
+    passed.length === 1 && isReceiving(only!.fd) && unixName(only!.fd) === "" ? only : undefined;
+  const found = meant ?? connected;
+  if (!found) return undefined;
+  return { ...wrapMailbox(found.fd, fromUid), kept: true, refuse: () => {} };
 }
 
 /** Takes up to `flows.length / FLOW_WORDS` connections; see sb_receive_fds for the numbers that come back. */
 export function receive(mailbox: Mailbox, flows: Uint32Array, max: number, strict: StrictMode): number {
-  return native.sb_receive_fds(mailbox.fd.number, flows, max, strict);
+  return native.sb_receive_fds(mailbox.fd.number, flows, max, strict, mailbox.fromUid);
 }
 
-function mailbox(fd: Fd, remove: () => void): Mailbox {
+function mailbox(fd: Fd, fromUid: number, remove: () => void): Mailbox {
   return {
     fd,
+    fromUid,
+    kept: false,
     remove,
     refuse: () => void native.sb_shutdown(fd.number, SHUT_READ),
     [Symbol.dispose]: () => {
@@ -64,4 +97,13 @@ function mailbox(fd: Fd, remove: () => void): Mailbox {
       fd.close();
     },
   };
+}
+
+function wantSenders(fd: Fd, fromUid: number, step: string): void {
+  if (fromUid !== ANYBODY) check(native.sb_want_senders(fd.number), step);
+}
+
+function isReceiving(fd: number): boolean {
+  const kind = socketKind(fd);
+  return kind?.family === FAMILY.unix && !kind.listening;
 }

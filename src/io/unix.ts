@@ -32,3 +32,10 @@ export function adoptUnix(path: string, fd: Fd): BoundUnix {
   const file = path.startsWith("@") ? undefined : lstatSync(path, { bigint: true, throwIfNoEntry: false });
   return { fd, remove: () => void (file && native.sb_unbind_unix(cString(path), file.dev, file.ino)) };
 }
+
+/** Where the socket is bound: a path, `@name`, or nothing; `undefined` for another kind of descriptor. */
+export function unixName(fd: number): string | undefined {
+  const name = new Uint8Array(108);
+  const length = native.sb_unix_name(fd, name);
+  return length < 0 ? undefined : Buffer.from(name.subarray(0, length)).toString();
+}

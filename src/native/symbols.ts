@@ -8,6 +8,7 @@ export const symbols = {
   sb_sizeof: { args: [i32], returns: number },
   sb_flow_of: { args: [i32, ptr], returns: number },
   sb_socket_kind: { args: [i32, ptr], returns: number },
+  sb_unix_name: { args: [i32, ptr], returns: number },
   sb_peer: { args: [i32, ptr], returns: number },
 
   sb_bind_inet: { args: [ptr, u32, u16, u32, ptr, ptr], returns: number },
@@ -20,7 +21,9 @@ export const symbols = {
   sb_accept: { args: [i32, ptr, i32, i32], returns: number },
 
   sb_send_fds: { args: [i32, ptr, i32, ptr, i32], returns: number },
-  sb_receive_fds: { args: [i32, ptr, i32, i32], returns: number },
+  sb_want_senders: { args: [i32], returns: number },
+  sb_receive_fds: { args: [i32, ptr, i32, i32, u32], returns: number },
+  sb_receive_message: { args: [i32, ptr, i32, ptr], returns: number },
 
   sb_epoll_create: { args: [], returns: number },
   sb_epoll_ctl: { args: [i32, i32, i32, u32, u32], returns: number },

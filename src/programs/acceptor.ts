@@ -7,6 +7,7 @@ import { BATCH } from "../io/deliver.ts";
 import { Deliveries } from "../io/deliveries.ts";
 import { Fd } from "../io/fd.ts";
 import { Journal } from "../io/journal.ts";
+import { ANYBODY } from "../io/mailbox.ts";
 import { EVENT, Reactor, type Watch } from "../io/reactor.ts";
 import type { Reason } from "../model/reason.ts";
 import { ERRNO } from "../native/errno.ts";
@@ -107,7 +108,7 @@ class Acceptor {
     const count =
       source.kind === "listener"
         ? native.sb_accept(source.fd, flows, BATCH, source.clearTransparent ? 1 : 0)
-        : native.sb_receive_fds(source.fd, flows, BATCH, this.#strict);
+        : native.sb_receive_fds(source.fd, flows, BATCH, this.#strict, ANYBODY);
     if (count < 0) {
       this.#cannotTake(source, -count);
       return count;

@@ -1,5 +1,6 @@
 /** The world as a program sees it, handed in at the top, so that a test can hand in another. */
 import type { SignalName } from "../io/signals.ts";
+import { MANAGER_VARIABLES } from "../io/systemd.ts";
 import { parseStrictMode, type StrictMode } from "../wire/handoff.ts";
 
 export interface Host {
@@ -45,11 +46,20 @@ export class Failure extends Error {
 }
 
 /** What we pass among our own processes, and what no other program shall see. */
-const OWN_VARIABLES: ReadonlySet<string> = new Set(["SOCKETBOX_STARTED", "SOCKETBOX_READY_FD"]);
+const OWN_VARIABLES = ["SOCKETBOX_STARTED", "SOCKETBOX_READY_FD"] as const;
 
-/** The environment for a program that is not ours. */
+/** The environment for a program that takes our place. */
+export function ownEnvironment(env: Host["env"]): Record<string, string | undefined> {
+  return without(env, OWN_VARIABLES);
+}
+
+/** The environment for a program that we start: what the service manager says is for us alone. */
 export function childEnvironment(env: Host["env"]): Record<string, string | undefined> {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !OWN_VARIABLES.has(name)));
+  return without(env, [...OWN_VARIABLES, ...MANAGER_VARIABLES]);
+}
+
+function without(env: Host["env"], names: readonly string[]): Record<string, string | undefined> {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !names.includes(name)));
 }
 
 /** Which received sockets are taken (SKBOX_STRICT_STREAM_MODE). Throws a Failure when the variable cannot be read. */

@@ -3,8 +3,8 @@
  * One thread, one loop; nothing is taken from the mailbox that could not be started.
  */
 import { BATCH } from "../io/deliver.ts";
-import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
-import { bindMailbox, type Mailbox, receive, registerMailbox } from "../io/mailbox.ts";
+import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } from "../io/identity.ts";
+import { ANYBODY, adoptMailbox, bindMailbox, type Mailbox, receive, registerMailbox } from "../io/mailbox.ts";
 import { EVENT, Reactor, type Timer, type Watch } from "../io/reactor.ts";
 import { onSignals } from "../io/signals.ts";
 import {
@@ -16,6 +16,7 @@ import {
   spawn,
   startedWith,
 } from "../io/spawn.ts";
+import { Manager, passedSockets } from "../io/systemd.ts";
 import { formatPlain } from "../model/address.ts";
 import { type Flow, formatFlow } from "../model/flow.ts";
 import { ERRNO, errnoName, SysError } from "../native/errno.ts";
@@ -23,13 +24,15 @@ import { native } from "../native/library.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import type { StrictMode } from "../wire/handoff.ts";
-import { childEnvironment, EXIT, type Host, strictMode } from "./host.ts";
+import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
 import { type PerSource, type Rate, RateWindow, SourceCounts } from "./limits.ts";
 
 export interface InetdOptions {
   /** Where connections come from: a path to bind, or a slot of the server there. */
   readonly path: string;
   readonly slot: number | undefined;
+  /** Name or number of the user whose messages alone are taken. */
+  readonly fromUser: string | undefined;
   /** Program and arguments. */
   readonly command: readonly string[];
   readonly identity: IdentityRequest;
@@ -54,6 +57,7 @@ const PASSING: ReadonlySet<number> = new Set([ERRNO.EAGAIN, ERRNO.ENOMEM, ERRNO.
 /** Why a message brought no connection, by the error that sb_receive_fds gives it. */
 export const DROPPED: ReadonlyMap<number, string> = new Map([
   [ERRNO.EBADMSG, "there is no socket in it"],
+  [ERRNO.EACCES, "it does not come from whom --from-uid names"],
   [ERRNO.EPROTOTYPE, "what is in it is not a connection"],
   [ERRNO.EMFILE, "no descriptor was free for what was in it"],
 ]);
@@ -62,12 +66,30 @@ export function inetd(host: Host, options: InetdOptions): number {
   const strict = strictMode(host);
   const started = startedWith(host.env.SOCKETBOX_STARTED);
   const { path, slot } = options;
-  using mailbox = slot === undefined ? bindMailbox(path) : registerMailbox(path, slot);
+  using mailbox = openMailbox(host, options);
+  const manager = Manager.connect(host.env);
   assumeIdentity(resolveIdentity(options.identity), { confine: false });
   const program = findProgram(options.command[0]!, host.env.PATH);
   host.log(`ready: ${slot === undefined ? path : `slot ${slot} of ${path}`} to ${program}`);
+  manager?.say("READY=1");
   using server = new Inetd(host, options, mailbox, program, strict, started);
-  return server.run();
+  const code = server.run();
+  manager?.say("STOPPING=1");
+  return code;
+}
+
+/** Bound, registered, or, where a service manager keeps the socket, taken from it. */
+function openMailbox(host: Host, { path, slot, fromUser }: InetdOptions): Mailbox {
+  const fromUid = fromUser === undefined ? ANYBODY : lookUpUser(fromUser).uid;
+  if (slot !== undefined) return registerMailbox(path, slot, fromUid);
+  const passed = passedSockets(host.env);
+  if (passed.length === 0) return bindMailbox(path, fromUid);
+  const adopted = adoptMailbox(passed, path, fromUid);
+  if (adopted) return adopted;
+  throw new Failure(
+    EXIT.refused,
+    `none of the ${passed.length} sockets that were passed is bound at ${path}`,
+  );
 }
 
 interface Running {
@@ -309,7 +331,8 @@ class Inetd implements Disposable {
       return;
     }
     this.#stopping = true;
-    this.host.log("stopping: taking what has come");
+    this.#done = this.mailbox.kept;
+    this.host.log(`stopping: ${this.#done ? "what has come is for the next one" : "taking what has come"}`);
     this.mailbox.remove();
     this.mailbox.refuse();
     this.#watch?.cancel();

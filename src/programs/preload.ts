@@ -19,7 +19,7 @@ import { preloadLibraries } from "../native/assets.ts";
 import { bindDecision, type Decision } from "../native/decision.ts";
 import { check, errnoName } from "../native/errno.ts";
 import { native } from "../native/library.ts";
-import { childEnvironment, EXIT, Failure, type Host } from "./host.ts";
+import { EXIT, Failure, type Host, ownEnvironment } from "./host.ts";
 
 export interface MapOptions {
   /** SPECs, first match first. */
@@ -88,7 +88,7 @@ export function printPath(host: Host, program: string | undefined): number {
 
 /** The environment of the program, apart from the library itself: the map and the variables can be read. */
 function environmentFor(host: Host, options: MapOptions): Record<string, string | undefined> {
-  const environment = childEnvironment(host.env);
+  const environment = ownEnvironment(host.env);
   const map = mapFor(host, options);
   const rooted = ROOTS.some((name) => environment[name]);
   if (map === undefined && !rooted) {

@@ -6,7 +6,7 @@ import { native } from "../native/library.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
 import { DATAGRAM_PAYLOAD } from "../wire/handoff.ts";
-import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
+import { EXIT, Failure, type Host, ownEnvironment, strictMode } from "./host.ts";
 import { DROPPED } from "./inetd.ts";
 
 /** Sends a copy of `fd` over `socket`, and waits until there is room for it. */
@@ -29,7 +29,7 @@ export function receiveThenExec(host: Host, fd: number, command: readonly string
   using mailbox = wrapMailbox(fd);
   const received = waitForOne(host, mailbox, strict);
   passOn([...inherited, received]);
-  const env = { ...childEnvironment(host.env), SKBOX_RECEIVED_FD: String(received) };
+  const env = { ...ownEnvironment(host.env), SKBOX_RECEIVED_FD: String(received) };
   return exec({ program, argv: command, env }, startedWith(host.env.SOCKETBOX_STARTED));
 }
 

@@ -14,7 +14,7 @@ import { native } from "../native/library.ts";
 import { Acceptors } from "./acceptors.ts";
 import { goToBackground, prepareReady } from "./background.ts";
 import { ListenerNumbers } from "./configure.ts";
-import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
+import { EXIT, Failure, type Host, ownEnvironment, strictMode } from "./host.ts";
 import {
   inheritListener,
   type Listener,
@@ -123,7 +123,7 @@ function become(
   identity: IdentityRequest,
   ready: () => void,
 ): never {
-  const env = { ...childEnvironment(host.env), SKBOX_LISTEN_FD: String(listener.number) };
+  const env = { ...ownEnvironment(host.env), SKBOX_LISTEN_FD: String(listener.number) };
   const resolved = resolveIdentity(identity);
   assumeIdentity(resolved, { confine: false });
   const program = findProgram(name!, host.env.PATH);

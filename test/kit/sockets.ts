@@ -1,0 +1,41 @@
+/** Sockets made as another program would make them, without our helper: bound where they say, and nothing more. */
+import { dlopen, FFIType } from "bun:ffi";
+import { Fd } from "../../src/io/fd.ts";
+import { FAMILY, SOCK } from "../../src/io/socket.ts";
+
+const { i32, ptr } = FFIType;
+
+const libc = dlopen("libc.so.6", {
+  socket: { args: [i32, i32, i32], returns: i32 },
+  bind: { args: [i32, ptr, i32], returns: i32 },
+  listen: { args: [i32, i32], returns: i32 },
+}).symbols;
+
+const CLOSE_ON_EXEC = 0o2000000;
+
+/** A Unix socket of this type at `path`. */
+export function boundUnix(path: string, type: number = SOCK.datagram): Fd {
+  return bound(FAMILY.unix, type, Buffer.concat([familyOf(FAMILY.unix), Buffer.from(`${path}\0`)]));
+}
+
+/** A TCP listener on all addresses, as a socket unit makes it. */
+export function listenTcp(port: number, backlog = 4096): Fd {
+  const address = Buffer.alloc(28); // sockaddr_in6, ipv6(7)
+  familyOf(FAMILY.inet6).copy(address);
+  address.writeUInt16BE(port, 2);
+  const fd = bound(FAMILY.inet6, SOCK.stream, address);
+  if (libc.listen(fd.number, backlog) < 0) throw new Error("listen");
+  return fd;
+}
+
+function bound(family: number, type: number, address: Buffer): Fd {
+  const fd = new Fd(libc.socket(family, type | CLOSE_ON_EXEC, 0));
+  if (libc.bind(fd.number, address, address.length) < 0) throw new Error("bind");
+  return fd;
+}
+
+function familyOf(family: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16LE(family);
+  return bytes;
+}
