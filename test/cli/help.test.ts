@@ -105,6 +105,7 @@ test("socketbox-inetd --help", async () => {
       --per-source=<N[/LEN]>    at most N from one address, or IPv6 /LEN; more are refused
            --rate=<N[/TIME]>    start at most N in any TIME (default 1s); more connections wait
               --drain=<TIME>    after SIGTERM, wait so long for children
+           --from-uid=<USER>    take connections from this user alone
               --no-new-privs    children cannot gain privileges by an exec (sudo …)
            -u, --user=<USER>    run as this user, in its primary group
          -g, --group=<GROUP>    run in this group
@@ -117,6 +118,7 @@ test("socketbox-inetd --help", async () => {
     Each connection becomes descriptors 0 and 1 of the program, in a session of its own; 2 stays our standard error.
     Its environment names the connection: PROTO, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT, REMOTE_ADDR,
     REMOTE_PORT, SERVER_ADDR, SERVER_PORT. TIME is a number of seconds, or such as 500ms, 10s, 2m.
+    A socket that systemd passes (ListenDatagram=SOCKET) is taken instead of bound; what is in it outlives us.
     SIGTERM serves what has come, removes SOCKET and leaves children alone; a second one stops at once.
 
     EXIT CODES
@@ -140,6 +142,7 @@ test("socketbox-inetd-p --help", async () => {
       --per-source=<N[/LEN]>    at most N from one address, or IPv6 /LEN; more are refused
            --rate=<N[/TIME]>    start at most N in any TIME (default 1s); more connections wait
               --drain=<TIME>    after SIGTERM, wait so long for children
+           --from-uid=<USER>    take connections from this user alone
               --no-new-privs    children cannot gain privileges by an exec (sudo …)
            -u, --user=<USER>    run as this user, in its primary group
          -g, --group=<GROUP>    run in this group
@@ -152,6 +155,7 @@ test("socketbox-inetd-p --help", async () => {
     Each connection becomes descriptors 0 and 1 of the program, in a session of its own; 2 stays our standard error.
     Its environment names the connection: PROTO, TCPLOCALIP, TCPLOCALPORT, TCPREMOTEIP, TCPREMOTEPORT, REMOTE_ADDR,
     REMOTE_PORT, SERVER_ADDR, SERVER_PORT. TIME is a number of seconds, or such as 500ms, 10s, 2m.
+    A socket that systemd passes (ListenDatagram=SOCKET) is taken instead of bound; what is in it outlives us.
     SIGTERM serves what has come, removes SOCKET and leaves children alone; a second one stops at once.
 
     EXIT CODES
