@@ -1,11 +1,11 @@
 /* load.c - the two ends between which relays are measured, all on 127.0.0.1.
  *
- *   load serve PORT              a server: takes as many bytes as the first eight after a 'b' say, and answers their
- *                                number; whatever begins otherwise it sends back
- *   load bulk PORT BYTES         sends BYTES; prints seconds
- *   load ping PORT COUNT         COUNT times 64 bytes there and back over one connection; prints p50 and p99, us
- *   load connect PORT COUNT WIDTH  COUNT connections, each 64 bytes there and back, WIDTH at a time; prints seconds
- *   load idle PORT COUNT         COUNT connections, 64 bytes there and back on each; prints "open" and waits for stdin
+ *   load serve PORT              a server: takes as many bytes as the first eight after a 'b' say, and
+ * answers their number; whatever begins otherwise it sends back load bulk PORT BYTES         sends BYTES;
+ * prints seconds load ping PORT COUNT         COUNT times 64 bytes there and back over one connection; prints
+ * p50 and p99, us load connect PORT COUNT WIDTH  COUNT connections, each 64 bytes there and back, WIDTH at a
+ * time; prints seconds load idle PORT COUNT         COUNT connections, 64 bytes there and back on each;
+ * prints "open" and waits for stdin
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -89,7 +89,8 @@ static void serve(const char *port) {
             if (fd == listener) {
                 while ((fd = accept4(listener, NULL, NULL, 0)) >= 0) {
                     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-                    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN, .data.fd = fd});
+                    epoll_ctl(epoll, EPOLL_CTL_ADD, fd,
+                              &(struct epoll_event){.events = EPOLLIN, .data.fd = fd});
                 }
                 continue;
             }
@@ -117,7 +118,8 @@ static void bulk(const char *port, uint64_t bytes) {
     memset(buffer, 'b', BUFFER);
     int fd = dial(port, 0);
     double start = now();
-    need(send(fd, "b", 1, MSG_NOSIGNAL) == 1 && send(fd, &bytes, sizeof bytes, MSG_NOSIGNAL) == sizeof bytes, "send");
+    need(send(fd, "b", 1, MSG_NOSIGNAL) == 1 && send(fd, &bytes, sizeof bytes, MSG_NOSIGNAL) == sizeof bytes,
+         "send");
     for (uint64_t left = bytes; left;) {
         ssize_t n = send(fd, buffer, left < BUFFER ? left : BUFFER, MSG_NOSIGNAL);
         need(n > 0, "send");

@@ -2,7 +2,8 @@
  *
  *   loop PORT TARGET_PORT    (both on 127.0.0.1)
  *
- * One thread, edge-triggered epoll, a pipe of 1 MiB each way for each connection, half-close, no time-outs, no log.
+ * One thread, edge-triggered epoll, a pipe of 1 MiB each way for each connection, half-close, no time-outs,
+ * no log.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +36,8 @@ static void make_pipe(struct way *way) {
 static void move(struct way *way) {
     while (!way->done) {
         while (way->held) {
-            ssize_t n = splice(way->pipe[0], NULL, way->to, NULL, way->held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+            ssize_t n =
+                splice(way->pipe[0], NULL, way->to, NULL, way->held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
             if (n < 0 && errno == EAGAIN)
                 return;
             if (n <= 0) {
@@ -92,7 +94,8 @@ int main(int argc, char **argv) {
                     pair->up.to = pair->down.from = target;
                     make_pipe(&pair->up);
                     make_pipe(&pair->down);
-                    struct epoll_event both = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = pair};
+                    struct epoll_event both = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                               .data.ptr = pair};
                     epoll_ctl(epoll, EPOLL_CTL_ADD, client, &both);
                     epoll_ctl(epoll, EPOLL_CTL_ADD, target, &both);
                 }
