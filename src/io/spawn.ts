@@ -98,9 +98,9 @@ export function exec(command: Command, started: StartedWith): never {
 }
 
 /**
- * The descriptors from 3 on that this process was started with. Bun has marked them close-on-exec, so whoever is to
- * have them must be given them again ({@link passOn}). To be asked before we open any ourselves: what Bun has open
- * itself are anonymous inodes only (epoll, eventfd).
+ * The descriptors from 3 on that this process was started with. Bun has marked all but number 3 close-on-exec, so
+ * whoever is to have them must be given them again ({@link passOn}). To be asked before we open any ourselves: what
+ * Bun has open itself are anonymous inodes only (epoll, eventfd).
  */
 export function inheritedFds(): number[] {
   return readdirSync("/proc/self/fd")
@@ -111,6 +111,11 @@ export function inheritedFds(): number[] {
 /** Lets the descriptors stay open across the next exec, in this process or a child. */
 export function passOn(fds: readonly number[]): void {
   for (const fd of fds) check(native.sb_set_inheritable(fd, 1), `pass on descriptor ${fd}`);
+}
+
+/** Keeps the descriptors from children: Bun has left number 3 open to them, where systemd puts a socket. */
+export function withhold(fds: readonly number[]): void {
+  for (const fd of fds) check(native.sb_set_inheritable(fd, 0), `withhold descriptor ${fd}`);
 }
 
 /** How the child ended; `undefined` while it runs. */

@@ -11,10 +11,12 @@ import {
   type Child,
   findProgram,
   formatEnding,
+  inheritedFds,
   reap,
   type StartedWith,
   spawn,
   startedWith,
+  withhold,
 } from "../io/spawn.ts";
 import { Manager, passedSockets } from "../io/systemd.ts";
 import { formatPlain } from "../model/address.ts";
@@ -66,6 +68,7 @@ export function inetd(host: Host, options: InetdOptions): number {
   const strict = strictMode(host);
   const started = startedWith(host.env.SOCKETBOX_STARTED);
   const { path, slot } = options;
+  withhold(inheritedFds());
   using mailbox = openMailbox(host, options);
   const manager = Manager.connect(host.env);
   assumeIdentity(resolveIdentity(options.identity), { confine: false });

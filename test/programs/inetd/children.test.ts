@@ -13,7 +13,7 @@ describe("a child", () => {
 
   testPython("has descriptors 0, 1 and 2 and no other: the receiving socket stays ours", async () => {
     using folder = scratch();
-    await using server = await inetd(folder.file("s"), "ls -l /proc/$$/fd");
+    await using server = await inetd(folder.file("s"), "ls -l /proc/$$/fd", [], { stdio: ["pipe", "pipe"] });
     const listing = await askThrough(folder.file("s"));
     const open = [...listing.matchAll(/ (\d+) -> (\S+)/g)].map(([, fd, to]) => [fd, to]);
     const [, connection] = open[0]!;
