@@ -20,7 +20,7 @@ describe("-l and -p", () => {
     for (const address of ["127.0.0.1", "127.9.9.9", "::1"]) {
       expect(await askIn(host, address, 80)).toBe("here");
     }
-    expect(seenBy(target).map(({ local }) => local)).toEqual([
+    expect((await seenBy(target, 3)).map(({ local }) => local)).toEqual([
       ["::ffff:127.0.0.1", 80],
       ["::ffff:127.9.9.9", 80],
       ["::1", 80],
@@ -64,7 +64,7 @@ describe("-l and -p", () => {
         "here",
         "here",
       ]);
-      expect(seenBy(target).map((seen) => [seen.transparent, seen.reuse_address])).toEqual([
+      expect((await seenBy(target, 2)).map((seen) => [seen.transparent, seen.reuse_address])).toEqual([
         [1, 0],
         [1, 0],
       ]);
@@ -95,7 +95,7 @@ describe("-t, -F and -z", () => {
         expect(await askIn(host, ADDRESS, 80)).toBe("here");
         await host.ip("-6 route del local 2001:db8::/64 dev lo");
       }
-      expect(seenBy(target).map(({ transparent, freebind }) => [transparent, freebind])).toEqual([
+      expect((await seenBy(target, 3)).map(({ transparent, freebind }) => [transparent, freebind])).toEqual([
         [1, 0],
         [0, 1],
         [1, 1],
@@ -109,7 +109,7 @@ describe("-t, -F and -z", () => {
     await using target = await receiver(folder.file("r"), "here");
     await using _server = await startIn(host, ["-tFz", "-l", ADDRESS, "-S", folder.file("r")]);
     for (let n = 0; n < 2; n++) expect(await askIn(host, ADDRESS, 80)).toBe("here");
-    expect(seenBy(target).map(({ transparent, freebind }) => [transparent, freebind])).toEqual([
+    expect((await seenBy(target, 2)).map(({ transparent, freebind }) => [transparent, freebind])).toEqual([
       [0, 1],
       [0, 1],
     ]);
@@ -131,7 +131,7 @@ describe("-R and -r", () => {
       ]);
       await askIn(host, "::1", port);
     }
-    expect(seenBy(target).map((seen) => [seen.reuse_address, seen.reuse_port])).toEqual([
+    expect((await seenBy(target, 3)).map((seen) => [seen.reuse_address, seen.reuse_port])).toEqual([
       [1, 0],
       [0, 0],
       [1, 1],
@@ -201,7 +201,7 @@ os.execv(sys.argv[3], [sys.argv[3], "-s", str(listening.fileno()), *sys.argv[4:]
     const { port } = said<{ port: number }>(server.log)[0]!;
     const address = version === "4" ? "127.0.0.1" : "::1";
     expect(await ask(port, address)).toBe("here");
-    expect(seenBy(target)[0]).toMatchObject({ local: [address, port], nonblocking: false });
+    expect((await seenBy(target, 1))[0]).toMatchObject({ local: [address, port], nonblocking: false });
     expect(await server.stop()).toBe(0);
   });
 

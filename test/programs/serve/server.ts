@@ -30,8 +30,9 @@ export async function receiver(path: string, name = "receiver"): Promise<Running
   return started;
 }
 
-/** Everything that the receiver has seen so far. */
-export function seenBy(receiver: Running): Seen[] {
+/** What the receiver has seen, once that is so many connections: its words may come after its answer. */
+export async function seenBy(receiver: Running, count: number): Promise<Seen[]> {
+  await receiver.until(new RegExp(`(?:"payload"[\\s\\S]*?){${count}}\\n`));
   return said<Seen>(receiver.log).filter((line) => line.payload !== undefined);
 }
 

@@ -57,7 +57,7 @@ describe("-f", () => {
     expect(await ask(port, "127.0.0.2")).toBe("");
     expect(await ask(port, "127.0.0.1")).toBe("here");
     await server.until(/connection given up: denied: .* -> \[::ffff:127\.0\.0\.2\]/);
-    expect(seenBy(target)).toHaveLength(1);
+    expect(await seenBy(target, 1)).toHaveLength(1);
   });
 
   test("a file that is wrong or missing is exit code 1, with every error, before anything listens", async () => {
@@ -93,7 +93,7 @@ describe("-S", () => {
       ]);
       const answers = await Promise.all([1, 2, 3, 4].map((n) => ask(port, `127.0.0.${n}`)));
       expect(answers).toEqual(Array(4).fill("here"));
-      for (const seen of seenBy(target)) {
+      for (const seen of await seenBy(target, 4)) {
         expect(seen).toMatchObject({ payload: "00", descriptors: 1, nonblocking: false });
         expect(seen.remote[0]).toMatch(/^::ffff:127\./);
       }
@@ -243,8 +243,9 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
         { answer: "six" },
       ]);
       for (const target of [six, four]) {
-        expect(seenBy(target)).toHaveLength(1);
-        expect(seenBy(target)[0]).toMatchObject({ payload: "00", descriptors: 1, nonblocking: false });
+        const seen = await seenBy(target, 1);
+        expect(seen).toHaveLength(1);
+        expect(seen[0]).toMatchObject({ payload: "00", descriptors: 1, nonblocking: false });
       }
       expect(server.log).toContain("the server that we registered with has gone");
     },
