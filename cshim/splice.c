@@ -137,10 +137,14 @@ static int pass_mark(struct sb_way *way) {
 /* Bytes taken into the pipe; 0 at the end; -EAGAIN when there are none. */
 static int fill(struct sb_way *way) {
     ssize_t count = splice(way->from, NULL, way->pipe[1], NULL, CHUNK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-    if (count < 0 && would_block(errno) && way->seen & EPOLLPRI)
-        return pass_mark(way);
+    int result = count < 0 ? -errno : (int)count;
+    /* In front of the mark there is never anything, or, once the peer has finished, the end. */
+    if (way->seen & EPOLLPRI && (count == 0 || would_block(-result))) {
+        int passed = pass_mark(way);
+        return passed == -EAGAIN ? result : passed;
+    }
     if (count < 0)
-        return -errno;
+        return result;
     way->held = (uint32_t)count;
     return (int)count;
 }

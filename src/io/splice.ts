@@ -44,10 +44,16 @@ const PIPE_WORDS = 3;
 
 /** The pipes of one thread: one at hand, and those that are not in use. */
 export class Pipes implements Disposable {
+  readonly #mayOpen: () => boolean;
   /** Reading end, writing end, pages; -1: none could be had. */
   readonly spare = new Int32Array(PIPE_WORDS).fill(-1);
   readonly #idle: Int32Array[] = [];
   #open = 0;
+
+  /** `mayOpen`: whether there are descriptors for one more. */
+  constructor(mayOpen: () => boolean) {
+    this.#mayOpen = mayOpen;
+  }
 
   /** How many there are, in use or not. */
   get open(): number {
@@ -59,8 +65,12 @@ export class Pipes implements Disposable {
     if (this.spare[0]! >= 0) return;
     const idle = this.#idle.pop();
     if (idle) this.spare.set(idle);
-    else if (native.sb_pipe(this.spare, this.#open < LARGE_PIPES ? LARGE_BYTES : 0) > 0) this.#open++;
+    else if (this.#mayOpen() && native.sb_pipe(this.spare, this.#size) > 0) this.#open++;
     else this.spare.fill(-1);
+  }
+
+  get #size(): number {
+    return this.#open < LARGE_PIPES ? LARGE_BYTES : 0;
   }
 
   /** Takes back a pipe that is empty. */

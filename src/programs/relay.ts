@@ -3,6 +3,7 @@
  * bytes themselves are moved by the kernel.
  */
 import { randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
 import type { RelaySettings } from "../config/relay.ts";
 import { readRelays } from "../config/relay-toml.ts";
 import { interfaceIndex, openNetns } from "../io/connect.ts";
@@ -33,6 +34,8 @@ export interface RelayOptions {
   readonly drainMs: number;
 }
 
+/** For what is open for a moment only: further addresses of a name, files read again. */
+const DESCRIPTORS_SPARE = 8;
 /** After this long without want of anything, the pause for it is over. */
 const CALM_MS = 1000;
 
@@ -40,7 +43,6 @@ const CALM_MS = 1000;
 export function relay(host: Host, options: RelayOptions): number {
   const strict = strictMode(host);
   const relays = "file" in options.relays ? mustRead(host, options.relays.file) : [options.relays];
-  native.sb_raise_nofile();
   using process = new RelayProcess(host, options, strict);
   process.open(relays);
   const transparent = relays.some(({ source }) => source === "client");
@@ -68,7 +70,7 @@ function mustRead(host: Host, file: string): readonly RelaySettings[] {
 class RelayProcess implements Shared, Disposable {
   readonly reactor = new Reactor();
   readonly names = new Names(this.reactor);
-  readonly pipes = new Pipes();
+  readonly pipes = new Pipes(() => this.#descriptors >= 2);
   readonly lines: RelayLog;
   readonly #host: Host;
   readonly #options: RelayOptions;
@@ -80,6 +82,9 @@ class RelayProcess implements Shared, Disposable {
   /** Those of `#services` that have come to their end. */
   readonly #ended = new WeakSet<Service>();
   readonly #inlets = new Map<string, Inlet>();
+  /** The most that may be open, and what was before the first connection. */
+  readonly #descriptorsMax = native.sb_raise_nofile();
+  #descriptorsBefore = 0;
   readonly #again = new Set<Connection>();
   #againTimer: Timer | undefined;
   readonly #idPrefix = randomBytes(6).toString("hex");
@@ -126,6 +131,7 @@ class RelayProcess implements Shared, Disposable {
       SIGHUP: () => this.#reload(),
       SIGUSR1: () => this.#tellTotals(),
     });
+    this.#descriptorsBefore = readdirSync("/proc/self/fd").length;
     for (const service of this.#services) service.resume();
     while (!this.#done) {
       this.reactor.turn();
@@ -162,6 +168,10 @@ class RelayProcess implements Shared, Disposable {
     });
   }
 
+  capacity(): number {
+    return Math.floor(this.#descriptors / 2);
+  }
+
   shortage(errno: number): void {
     if (!this.#short) this.#host.log(`pausing: ${errnoName(errno)}; connections wait`);
     this.#short = true;
@@ -181,6 +191,17 @@ class RelayProcess implements Shared, Disposable {
     if (service.peerGone) this.#code = EXIT.peerGone;
     if (!this.#retired.delete(service)) this.#ended.add(service);
     this.#done ||= this.#retired.size === 0 && this.#services.every((one) => this.#ended.has(one));
+  }
+
+  /**
+   * Descriptors that are still free. Each connection is counted with both its sockets from the start: one that was
+   * taken with the last descriptor would hold it and wait for another, and so would all those beside it.
+   */
+  get #descriptors(): number {
+    const services = [...this.#services, ...this.#retired];
+    const connections = services.reduce((sum, service) => sum + service.running, 0);
+    const used = this.#descriptorsBefore + DESCRIPTORS_SPARE + 2 * (connections + this.pipes.open);
+    return this.#descriptorsMax - used;
   }
 
   #replace(

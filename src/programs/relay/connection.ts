@@ -216,8 +216,9 @@ export class Connection {
     this.#splice = new Splice(this.#client, reached.fd, this.#around.pipes);
     this.#lastMoved = this.#stageSince = performance.now();
     reached.listen((events) => this.#move(0, events));
-    // What a client has sent by now waits for us, and its event is long gone.
-    this.#move(this.#clientEvents | EVENT.in, reached.events | EVENT.in);
+    // What either has sent by now waits for us; its event may be long gone, or still to come.
+    const first = EVENT.in | EVENT.urgent;
+    this.#move(this.#clientEvents | first, reached.events | first);
   }
 
   /** The first bytes on a fresh connection: there is always room for them. */

@@ -27,6 +27,8 @@ export interface Shared {
   log(line: string): void;
   uniqueId(): Uint8Array;
   again(connection: Connection): void;
+  /** How many more connections there are descriptors for, in all services. */
+  capacity(): number;
   /** Something to connect with is wanting: nobody shall take connections for a moment. */
   shortage(errno: number): void;
   /** A connection has ended, so that there may be room for another. */
@@ -187,11 +189,16 @@ export class Service implements Surroundings {
 
   #take(): void {
     const room = this.settings.max - this.#connections.size;
+    const capacity = this.#shared.capacity();
     if (room <= 0) {
       this.#full();
       return;
     }
-    const count = this.inlet.take(this.#flows, Math.min(room, BATCH));
+    if (capacity <= 0) {
+      this.#shared.shortage(ERRNO.EMFILE);
+      return;
+    }
+    const count = this.inlet.take(this.#flows, Math.min(room, capacity, BATCH));
     if (count < 0) {
       this.#cannotTake(-count);
       return;

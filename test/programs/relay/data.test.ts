@@ -1,0 +1,126 @@
+/** What goes in comes out: every byte, every end, every reset, in both directions. */
+import { describe, expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { program, testWith } from "../../kit/require.ts";
+import { descriptors } from "../../kit/running.ts";
+import { ended, ends, endsRunning, lines, relayed } from "./kit.ts";
+
+/** MB in each direction and kind; the 10 GB are bench/relay's. */
+const LARGE_MB = process.env.SOCKETBOX_LONG ? "2500" : "40";
+const SHORT = "10000";
+
+function memory(pid: number): number {
+  return Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024;
+}
+
+describe("a relayed connection", () => {
+  testWith(program("python3"))(
+    "carries every byte, whichever side ends first, and ends each half",
+    async () => {
+      await using between = await relayed();
+      const open = descriptors(between.relay.pid);
+      expect(await ends("large", between, LARGE_MB)).toBe("good");
+      await ended(between.relay, 4);
+      const bytes = Number(LARGE_MB) * 1_000_000;
+      const target = `to [::ffff:127.0.0.1]:${between.target}`;
+      expect(await ended(between.relay, 1)).toEqual([
+        `closed; ${target}; ${bytes} bytes up, ${bytes / 2} down`,
+        `closed; ${target}; ${bytes / 2} bytes up, ${bytes} down`,
+        `closed; ${target}; ${bytes} bytes up, ${bytes} down`,
+        `closed; ${target}; 0 bytes up, 0 down`,
+      ]);
+      // Three pipes at most stay for the next connection.
+      expect(descriptors(between.relay.pid)).toBeLessThanOrEqual(open + 6);
+      expect(await between.relay.stop()).toBe(0);
+    },
+  );
+
+  testWith(program("python3"))("is one of thousands, each of them whole", async () => {
+    await using between = await relayed();
+    const open = descriptors(between.relay.pid);
+    expect(await ends("short", between, SHORT)).toBe("good");
+    expect(await between.relay.stop()).toBe(0);
+    expect(between.relay.log).toContain(`relay: ${SHORT} taken, 0 running, ${SHORT} closed`);
+    expect(open).toBeLessThan(40);
+  });
+
+  testWith(program("python3"))("forwards a single byte at once, and none waits for another", async () => {
+    await using between = await relayed();
+    expect(await ends("ping", between, "2000")).toBe("good");
+  });
+
+  testWith(program("python3"))(
+    "logs its beginning in the original's form, and its end with all that is known",
+    async () => {
+      await using between = await relayed();
+      expect(await ends("ping", between, "3")).toBe("good");
+      await ended(between.relay, 1);
+      const flow = `[::ffff:127.0.0.1]:C -> [::ffff:127.0.0.1]:${between.port}`;
+      expect(lines(between.relay)).toEqual([
+        flow,
+        `${flow} end: closed; to [::ffff:127.0.0.1]:${between.target}; 3 bytes up, 3 down`,
+      ]);
+      expect(between.relay.log).toMatch(
+        /^\d{10} \[::ffff:127\.0\.0\.1\]:\d+ -> \[::ffff:127\.0\.0\.1\]:\d+$/m,
+      );
+    },
+  );
+
+  testWith(program("python3"))("logs as JSON when it is told to", async () => {
+    await using between = await relayed(["--log", "json"]);
+    expect(await ends("ping", between, "3")).toBe("good");
+    const [, line] = await between.relay.until(/^(\{.*"event":"end".*\})$/m);
+    expect(JSON.parse(line!)).toMatchObject({
+      event: "end",
+      relay: "relay",
+      remote: "127.0.0.1",
+      local: "127.0.0.1",
+      localPort: between.port,
+      target: `[::ffff:127.0.0.1]:${between.target}`,
+      ending: "closed",
+      up: 3,
+      down: 3,
+    });
+  });
+
+  testWith(program("python3"))("passes a client's reset on as a reset", async () => {
+    await using between = await relayed();
+    expect(await ends("client-resets", between)).toBe("good");
+    expect(await ended(between.relay, 1)).toEqual([
+      `client-reset (ECONNRESET); to [::ffff:127.0.0.1]:${between.target}; 14 bytes up, 0 down`,
+    ]);
+  });
+
+  testWith(program("python3"))("passes a target's reset on as a reset", async () => {
+    await using between = await relayed();
+    expect(await ends("target-resets", between)).toBe("good");
+    expect(await ended(between.relay, 1)).toEqual([
+      `target-reset (ECONNRESET); to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 14 down`,
+    ]);
+  });
+
+  testWith(program("python3"))("delivers an answer that comes before the reset", async () => {
+    await using between = await relayed();
+    expect(await ends("target-refuses-more", between)).toBe("good");
+  });
+
+  testWith(program("python3"))("keeps an urgent byte urgent, and in its place", async () => {
+    await using between = await relayed();
+    expect(await ends("urgent", between)).toBe("good");
+    await between.relay.until(/end: closed.*; 12 bytes up/);
+  });
+
+  testWith(program("python3"))("holds memory flat and one pipe for a target that does not read", async () => {
+    await using between = await relayed();
+    expect(await ends("ping", between, "2000")).toBe("good");
+    const before = { memory: memory(between.relay.pid), descriptors: descriptors(between.relay.pid) };
+    await using stuck = endsRunning("stuck", between, "20");
+    await stuck.until(/^stuck$/m, 60_000);
+    expect(memory(between.relay.pid) - before.memory).toBeLessThan(16);
+    // Two sockets and one pipe for each, and a spare one.
+    expect(descriptors(between.relay.pid)).toBeLessThanOrEqual(before.descriptors + 20 * 4 + 4);
+    stuck.kill("SIGUSR1");
+    expect(await stuck.ended()).toBe(0);
+    await ended(between.relay, 21);
+  });
+});

@@ -1,0 +1,186 @@
+/** Limits, time-outs, draining and reloading, with real connections. */
+import { describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { program, root, testWith } from "../../kit/require.ts";
+import { ask, freePort, scratch, threadStatus } from "../../kit/running.ts";
+import { Client, ended, fromFile, named, relayed, target } from "./kit.ts";
+
+const python = program("python3");
+
+describe("limits", () => {
+  test("beyond --max connections wait, and are served when one has ended", async () => {
+    await using between = await relayed(["--max", "2"]);
+    using server = named("served", between.target);
+    const [first, second, third] = [
+      new Client(between.port),
+      new Client(between.port),
+      new Client(between.port),
+    ];
+    await first.hears("served");
+    await second.hears("served");
+    await between.relay.until(/pausing: limit of 2 reached \(max\); connections wait/);
+    expect({ third: third.heard, open: server.open }).toEqual({ third: "", open: 2 });
+    first.finish();
+    await third.hears("served");
+    for (const client of [first, second, third]) client[Symbol.dispose]();
+  });
+
+  test("beyond --per-source connections are refused, and others are not", async () => {
+    await using between = await relayed(["--per-source", "1"]);
+    using _server = named("served", between.target);
+    using first = new Client(between.port);
+    await first.hears("served");
+    expect(await ask(between.port, "127.0.0.1")).toBe("");
+    expect(await ended(between.relay, 1)).toEqual(["limit (per-source); no target; 0 bytes up, 0 down"]);
+    using other = new Client(between.port, "127.0.0.2");
+    await other.hears("served");
+    first.finish();
+    await ended(between.relay, 2);
+    expect(await ask(between.port, "127.0.0.1")).toBe("served");
+  });
+});
+
+describe("time-outs", () => {
+  test("--idle-timeout ends what is still, with a reset, and leaves alone what moves", async () => {
+    await using between = await relayed(["--idle-timeout", "300ms"]);
+    using _server = named("hi", between.target);
+    using idle = new Client(between.port);
+    using busy = new Client(between.port);
+    await idle.hears("hi");
+    const talk = setInterval(() => busy.send("x"), 30);
+    expect(await idle.ends()).toBe("reset");
+    expect(busy.ending).toBeUndefined();
+    clearInterval(talk);
+    expect(await ended(between.relay, 1)).toEqual([
+      `idle-timeout; to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 2 down`,
+    ]);
+  });
+
+  testWith(python)("--half-closed-timeout ends what only one side has finished", async () => {
+    await using between = await relayed(["--half-closed-timeout", "200ms"]);
+    await using _silent = await target("silent", between.target);
+    using open = new Client(between.port);
+    using half = new Client(between.port);
+    half.finish();
+    expect(await ended(between.relay, 1)).toEqual([
+      `half-closed-timeout; to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 0 down`,
+    ]);
+    expect(await half.ends()).toBe("reset");
+    expect(open.ending).toBeUndefined();
+  });
+
+  test("--total-timeout ends what moves as well", async () => {
+    await using between = await relayed(["--total-timeout", "300ms"]);
+    using _server = named("hi", between.target);
+    using busy = new Client(between.port);
+    const talk = setInterval(() => busy.send("x"), 30);
+    expect(await busy.ends()).toBe("reset");
+    clearInterval(talk);
+    expect((await ended(between.relay, 1))[0]).toStartWith("total-timeout; ");
+  });
+});
+
+describe("SIGTERM", () => {
+  test("lets connections go on until they end, and takes no new ones", async () => {
+    await using between = await relayed();
+    using _server = named("hi", between.target);
+    using client = new Client(between.port);
+    await client.hears("hi");
+    between.relay.kill("SIGTERM");
+    await between.relay.until(/stopping: 1 connections go on/);
+    using late = new Client(between.port);
+    client.send("still here");
+    client.finish();
+    expect(await client.ends()).toBe("end");
+    expect(await between.relay.ended()).toBe(0);
+    expect(late.heard).toBe("");
+    expect(await ended(between.relay, 1)).toEqual([
+      `closed; to [::ffff:127.0.0.1]:${between.target}; 10 bytes up, 2 down`,
+    ]);
+  });
+
+  test("ends what goes on for longer than --drain, with a reset", async () => {
+    await using between = await relayed(["--drain", "100ms"]);
+    using _server = named("hi", between.target);
+    using client = new Client(between.port);
+    await client.hears("hi");
+    expect(await between.relay.stop()).toBe(0);
+    expect(await client.ends()).toBe("reset");
+    expect(await ended(between.relay, 1)).toEqual([
+      `shutdown; to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 2 down`,
+    ]);
+  });
+
+  test("a second time ends at once", async () => {
+    await using between = await relayed();
+    using _server = named("hi", between.target);
+    using client = new Client(between.port);
+    await client.hears("hi");
+    between.relay.kill("SIGTERM");
+    await between.relay.until(/stopping/);
+    between.relay.kill("SIGTERM");
+    expect(await between.relay.ended()).toBe(0);
+  });
+});
+
+describe("SIGHUP", () => {
+  test("reads the file again: new connections go by it, old ones go on", async () => {
+    using folder = scratch();
+    const [port, old, next] = [await freePort(), await freePort(), await freePort()];
+    using _old = named("old", old);
+    using _next = named("next", next);
+    const file = folder.file("relay.toml");
+    const text = (to: number) => `[[relay]]\nname = "web"\nfrom = "fd:3"\nto = "127.0.0.1:${to}"\n`;
+    await using relay = await fromFile(file, text(old), port);
+    using stays = new Client(port);
+    await stays.hears("old");
+    writeFileSync(file, text(next));
+    relay.kill("SIGHUP");
+    await relay.until(/reloaded: web: fd:3 to/);
+    expect(await ask(port, "127.0.0.1")).toBe("next");
+    expect(stays.ending).toBeUndefined();
+    stays.send("more");
+    stays.finish();
+    expect(await stays.ends()).toBe("end");
+
+    writeFileSync(file, `${text(old)}max = 0\n`);
+    relay.kill("SIGHUP");
+    await relay.until(/reload refused, all stays as it was/);
+    expect(relay.log).toContain(`${file}:5:7: error: max is 0; expected 1 to 1000000`);
+    expect(await ask(port, "127.0.0.1")).toBe("next");
+    expect(await relay.stop()).toBe(0);
+  });
+
+  test("without a file says that there is nothing to reload", async () => {
+    await using between = await relayed();
+    between.relay.kill("SIGHUP");
+    await between.relay.until(/there is nothing to reload/);
+  });
+});
+
+test("SIGUSR1 logs the totals by reason", async () => {
+  await using between = await relayed();
+  await ask(between.port, "127.0.0.1");
+  between.relay.kill("SIGUSR1");
+  await between.relay.until(/relay: 1 taken, 0 running, 1 connect-failed/);
+});
+
+describe("privileges", () => {
+  testWith(root)("are given up on every thread", async () => {
+    await using between = await relayed(["--user", "65534"]);
+    using _server = named("hi", between.target);
+    expect(await ask(between.port, "127.0.0.1")).toBe("hi");
+    const { pid } = between.relay;
+    expect(new Set(threadStatus(pid, "Uid"))).toEqual(new Set(["65534\t65534\t65534\t65534"]));
+    expect(new Set(threadStatus(pid, "CapEff"))).toEqual(new Set(["0000000000000000"]));
+    expect(new Set(threadStatus(pid, "NoNewPrivs"))).toEqual(new Set(["1"]));
+    expect(new Set(threadStatus(pid, "Seccomp"))).toEqual(new Set(["2"]));
+  });
+
+  testWith(root)("but for CAP_NET_ADMIN, on the one thread that binds transparently", async () => {
+    await using between = await relayed(["--user", "65534", "--source", "client"]);
+    const sets = threadStatus(between.relay.pid, "CapPrm").sort();
+    expect(sets.pop()).toBe("0000000000001000");
+    expect(new Set(sets)).toEqual(new Set(["0000000000000000"]));
+  });
+});

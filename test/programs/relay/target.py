@@ -1,0 +1,50 @@
+"""A target of one kind: `target.py KIND WHERE`, where WHERE is a port of 127.0.0.1, ADDRESS,PORT, or a Unix path.
+
+full    its backlog is full; after SIGUSR1 it accepts, and answers "welcome" to each
+silent  accepts, and neither reads nor writes
+whoami  answers each with the addresses that it sees, "CLIENT PORT" and closes
+"""
+import os, signal, socket, sys
+
+kind, where = sys.argv[1], sys.argv[2]
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+if "/" in where:
+    family, address = socket.AF_UNIX, where
+elif "," in where:
+    host, port = where.split(",")
+    family, address = (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, int(port))
+else:
+    family, address = socket.AF_INET, ("127.0.0.1", int(where))
+listener = socket.socket(family)
+if family != socket.AF_UNIX:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+if family == socket.AF_INET6:
+    listener.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND: of a prefix that is local as a whole
+listener.bind(address)
+listener.listen(0 if kind == "full" else 100)
+kept = []
+if kind == "full":
+    for _ in range(4):
+        filler = socket.socket(family)
+        filler.setblocking(False)
+        filler.connect_ex(address)
+        kept.append(filler)
+print("ready", flush=True)
+if kind == "full":
+    signal.sigwait([signal.SIGUSR1])
+while True:
+    connection, peer = listener.accept()
+    if kind == "full":
+        try:
+            connection.sendall(b"welcome")
+        except OSError:
+            pass
+        connection.close()
+    elif kind == "whoami":
+        connection.sendall(f"{peer[0]} {peer[1]}".encode())
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)
+        connection.close()
+    else:
+        kept.append(connection)
+        print("accepted", flush=True)
