@@ -111,7 +111,7 @@ export class Connection {
     if (timeouts.total > 0 && now - this.since >= timeouts.total) this.end("total-timeout");
     else if (this.#stage === "header" && now - this.#stageSince >= proxy.waitMs) {
       // Whoever may leave the header out may also be one who waits for the other side to speak first.
-      if (proxy.mode === "optional" && this.#clientEvents === 0) this.#connect();
+      if (proxy.mode === "optional" && !(this.#clientEvents & EVENT.in)) this.#connect();
       else this.end("proxy-timeout");
     } else if (this.#stage === "relaying") this.#tickRelaying(now, this.#splice!);
   }

@@ -182,8 +182,8 @@ export class Client implements Disposable {
     });
   }
 
-  send(text: string): void {
-    this.#socket.write(text);
+  send(text: string | Uint8Array): void {
+    this.#socket.write(typeof text === "string" ? Buffer.from(text, "latin1") : text);
   }
 
   /** Closes the sending half. */

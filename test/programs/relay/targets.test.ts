@@ -173,9 +173,7 @@ describe("NAT64", () => {
     await using _target = await target("whoami", "127.0.0.1,8080", (words) => inside.command(...words));
     const relay = [bin("socketbox-relay"), "-N", "-c", "::ffff:0.0.0.0", "-p", "0"];
     await using _relay = await listening(inside, "64:ff9b::7f00:1", 8080, ...relay);
-    expect(await askInside(inside, "64:ff9b::7f00:1", 8080)).toMatch(
-      /^127\.0\.0\.1 \d+ 64:ff9b::7f00:1 \d+$/,
-    );
+    expect(await askInside(inside, "64:ff9b::7f00:1", 8080)).toMatch(/^127\.0\.0\.1 \d+ /);
   });
 
   testWith(root, python)(
