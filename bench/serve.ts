@@ -2,18 +2,19 @@
  * What accepting and handing off costs: the server's CPU time for each connection, beside the floor (floor.c), in
  * interleaved runs with the same receiver and the same clients. See README.md.
  *
- *     bench/serve.ts [ROUNDS]
+ *     bench/serve.ts [ROUNDS [CLIENTS_AT_A_TIME]]
  */
 import { writeFileSync } from "node:fs";
 import { freePort, Running, ready, scratch } from "../test/kit/running.ts";
 import { load, type Outcome, tool } from "../test/kit/tools.ts";
 import { cpuMicroseconds, median, ownNetwork } from "./measure.ts";
 
-const ROUNDS = Number(process.argv[2] ?? 5);
+const [rounds = "5", only] = process.argv.slice(2);
+const ROUNDS = Number(rounds);
 const ROUTES = 100_000;
 
 const CASES = [
-  { name: "one client at a time", atATime: 1, count: 20_000, most: 1.25 },
+  { name: "one client at a time", atATime: 1, count: 60_000, most: 1.25 },
   { name: "32 clients at a time", atATime: 32, count: 60_000, most: 1.15 },
   { name: "256 clients at a time", atATime: 256, count: 60_000, most: 1.15 },
 ] as const;
@@ -47,6 +48,7 @@ const servers: readonly Server[] = [
 
 console.log(`CPU time of the server for each connection, ${ROUTES} routes, median of ${ROUNDS} runs`);
 for (const { name, atATime, count, most } of CASES) {
+  if (only !== undefined && Number(only) !== atATime) continue;
   // Once without counting: the engine compiles what it sees running often.
   for (const { port } of servers) await clients(port, count, atATime);
   const times = new Map(servers.map((server) => [server, [] as number[]]));

@@ -79,7 +79,7 @@ int sb_accept(int listener, struct sb_flow *flows, int max, int clear_transparen
             return count ? count : status;
         if (status)
             flows[count].fd = status;
-        if (++count == expected)
+        if (++count == expected && count < max)
             expected += waiting_behind(listener);
     }
     return count;

@@ -3,11 +3,38 @@
 #include "internal.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
+
+enum { POLL_BATCH = 64 };
 
 int sb_close(int fd) {
     /* On Linux the descriptor is gone even after EINTR (close(2)): trying again could close another's. */
     return close(fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+/* Closes those connections whose client has reset them, and puts -1 in their place; returns how many. A
+ * client that has only finished sending is not among them (POLLHUP needs both directions closed, POLLERR an
+ * error). */
+int sb_close_reset(int32_t *fds, int count) {
+    struct pollfd polled[POLL_BATCH];
+    int closed = 0;
+    for (int start = 0; start < count; start += POLL_BATCH) {
+        int batch = count - start < POLL_BATCH ? count - start : POLL_BATCH;
+        for (int i = 0; i < batch; i++)
+            polled[i] = (struct pollfd){.fd = fds[start + i]};
+        int ready = poll(polled, (nfds_t)batch, 0);
+        if (ready < 0)
+            return -errno;
+        for (int i = 0; ready > 0 && i < batch; i++) {
+            if (!(polled[i].revents & (POLLERR | POLLHUP)))
+                continue;
+            close(fds[start + i]);
+            fds[start + i] = -1;
+            closed++;
+        }
+    }
+    return closed;
 }
 
 int sb_duplicate(int fd) {

@@ -1,9 +1,10 @@
-/* epoll.c - waiting (epoll(7)) and being woken (eventfd(2)). */
+/* epoll.c - waiting (epoll(7)), and being woken (eventfd(2), timerfd_create(2)). */
 #define _GNU_SOURCE
 #include "internal.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
 enum { MAX_EVENTS = 256 };
 
@@ -45,4 +46,16 @@ int sb_eventfd_take(int fd) {
     if (eventfd_read(fd, &value) < 0)
         return errno == EAGAIN ? 0 : -errno;
     return value > INT32_MAX ? INT32_MAX : (int)value;
+}
+
+int sb_timer(void) {
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Goes off, that is, becomes readable, once, ms milliseconds from now; 0: never. Takes back that it has gone
+ * off before. */
+int sb_timer_set(int fd, int ms) {
+    struct itimerspec at = {.it_value = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}};
+    return timerfd_settime(fd, 0, &at, NULL) < 0 ? -errno : 0;
 }

@@ -225,3 +225,13 @@ int sb_connect_unix(const char *path, int type) {
         return -errno;
     return SB_TAKE(fd);
 }
+
+/* What file is there, by device and inode: a successor's socket has others. */
+int sb_inode(const char *path, uint64_t device_inode[2]) {
+    struct stat info;
+    if (stat(path, &info) < 0)
+        return -errno;
+    device_inode[0] = info.st_dev;
+    device_inode[1] = info.st_ino;
+    return 0;
+}

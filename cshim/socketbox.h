@@ -106,6 +106,7 @@ SB_EXPORT int sb_refuse_new(int listener);
 SB_EXPORT int sb_bind_unix(const char *path, int type, uint32_t mode);
 SB_EXPORT int sb_unbind_unix(const char *path, uint64_t device, uint64_t inode);
 SB_EXPORT int sb_connect_unix(const char *path, int type);
+SB_EXPORT int sb_inode(const char *path, uint64_t device_inode[2]);
 
 /* accept.c */
 SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int clear_transparent);
@@ -124,9 +125,12 @@ SB_EXPORT int sb_epoll_wait(int epoll, struct sb_event *events, int max, int tim
 SB_EXPORT int sb_eventfd(void);
 SB_EXPORT int sb_eventfd_add(int fd);
 SB_EXPORT int sb_eventfd_take(int fd);
+SB_EXPORT int sb_timer(void);
+SB_EXPORT int sb_timer_set(int fd, int ms);
 
 /* descriptor.c */
 SB_EXPORT int sb_close(int fd);
+SB_EXPORT int sb_close_reset(int32_t *fds, int count);
 SB_EXPORT int sb_duplicate(int fd);
 SB_EXPORT int sb_redirect(int from, int to);
 SB_EXPORT int sb_read(int fd, void *buffer, int length);

@@ -3,15 +3,14 @@
  * in order, the connections that it could not take yet. What cannot go now waits, bounded in number and in age;
  * nobody else is held up by it.
  */
-import { statSync } from "node:fs";
 import type { Reason } from "../model/reason.ts";
 import { formatReceiver, type Receiver, type Target } from "../model/target.ts";
-import { ERRNO } from "../native/errno.ts";
+import { ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
-import { FLOW_FD_WORD } from "../native/structs.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
 import { DATAGRAM_PAYLOAD, SLOT_PAYLOAD } from "../wire/handoff.ts";
 import { Fd } from "./fd.ts";
+import { Queue } from "./queue.ts";
 import { EVENT, type Reactor, type Watch } from "./reactor.ts";
 import { SOCK } from "./socket.ts";
 
@@ -31,16 +30,6 @@ export interface DeliveryEvents {
   lost(receiver: Receiver): void;
 }
 
-interface Waiting {
-  readonly fd: number;
-  readonly flow: Uint32Array;
-  readonly listener: number;
-  /** performance.now() when it came. */
-  readonly since: number;
-  /** Tells when the client has gone; absent while it is being sent. */
-  watch?: Watch;
-}
-
 /** The socket of whoever has registered for a slot; it stays its owner's. */
 export type HolderOf = (slot: number) => number | undefined;
 
@@ -52,11 +41,11 @@ export interface Taken {
 
 /** The peer is not there, or not there any more: connecting again may find its successor. */
 const GONE: ReadonlySet<number> = new Set([
-  -ERRNO.ECONNREFUSED,
-  -ERRNO.ECONNRESET,
-  -ERRNO.EPIPE,
-  -ERRNO.ENOTCONN,
-  -ERRNO.ENOENT,
+  ERRNO.ECONNREFUSED,
+  ERRNO.ECONNRESET,
+  ERRNO.EPIPE,
+  ERRNO.ENOTCONN,
+  ERRNO.ENOENT,
 ]);
 
 export class Delivery {
@@ -66,24 +55,27 @@ export class Delivery {
   readonly #events: DeliveryEvents;
   readonly #payload: Uint8Array;
   readonly #holderOf: HolderOf;
+  /** The receiver's path, for the helper; empty where it has none. */
+  readonly #path: Uint8Array;
 
   #socket: Fd | undefined;
-  /** Device and inode that the socket is connected to. */
-  #inode = "";
-  /** Tells when the peer has gone, and, while something waits for it, when there is room. */
+  /** Device and inode that the socket is connected to; zeros where there is no file (abstract, or not there). */
+  #inode = new BigUint64Array(2);
+  #lookedAt = new BigUint64Array(2);
+  /** Tells, while something waits, when the receiver has room; and when it has gone. */
   #watch: Watch | undefined;
-  readonly #waiting = new Set<Waiting>();
 
-  /** Connections of the batch in hand, and where their records begin. */
-  readonly #batch = new Int32Array(BATCH);
-  readonly #at = new Int32Array(BATCH);
-  #count = 0;
+  readonly #queue = new Queue();
+  /** How many of the queue are known to wait; the others have just been added. */
+  #waiting = 0;
+  /** How many to try at once when there is room: what went the last time, and more when all of it did. */
+  #helping = 1;
   #busy = true;
-  /** The receiver's queue is full (EAGAIN), and EPOLLOUT will tell when it no longer is. */
-  #full = false;
+  /** Sending failed for a reason that only time changes (ETOOMANYREFS, ENOBUFS …): EPOLLOUT says nothing of it. */
+  #stalled = false;
   /** The inherited socket has lost its peer. */
   #final = false;
-  /** Why the last connect failed; 0 when it did not. */
+  /** Why the last attempt failed; 0 when it did not. */
   #broken = 0;
 
   /** `receiver` is the target's own, or what its template gives for one flow. */
@@ -100,27 +92,29 @@ export class Delivery {
     this.#reactor = reactor;
     this.#events = events;
     this.#payload = receiver.kind === "slot" ? SLOT_PAYLOAD : DATAGRAM_PAYLOAD;
+    this.#path = cString(receiver.kind === "unix" ? receiver.path : "");
     // Each acceptor has a descriptor of its own for it: closing one must not close another's.
     if (receiver.kind === "fd") this.#use(Fd.from(native.sb_duplicate(receiver.fd), this.#name));
   }
 
-  /** Adds a connection to the batch; true when it is the first, and `flush` has to be called. */
-  add(flows: Uint32Array, at: number): boolean {
-    this.#batch[this.#count] = flows[at + FLOW_FD_WORD]!;
-    this.#at[this.#count] = at;
-    return this.#count++ === 0;
+  /** Takes the connection of the record at word `at`; true when it is the first, and `flush` has to be called. */
+  add(flows: Uint32Array, at: number, listener: number): boolean {
+    this.#queue.add(flows, at, listener);
+    return this.#queue.size === this.#waiting + 1;
   }
 
-  /** Hands the batch off; what the receiver cannot take waits behind what waits already. */
-  flush(flows: Uint32Array, listener: number): void {
-    const count = this.#count;
-    this.#count = 0;
+  /** Hands off what was added since the last time; what the receiver cannot take waits behind what waits already. */
+  flush(): void {
+    const queue = this.#queue;
     this.#busy = true;
-    const sent = this.#waiting.size === 0 ? this.#send(this.#batch, count) : 0;
-    for (let i = sent; i < count; i++) this.#enqueue(flows, this.#at[i]!, listener);
-    if (sent === count) return;
-    if (this.#full) this.#awaitRoom();
-    else this.#pump();
+    if (this.#waiting === 0) {
+      this.#send(queue.size);
+      if (queue.size === 0) return;
+    }
+    if (this.#final) this.#giveUpAll("receiver-gone");
+    while (queue.size > Math.max(this.#waiting, this.#target.queue)) this.#giveUpLast("queue-full");
+    queue.stamp(this.#waiting, performance.now());
+    this.#settle();
   }
 
   /**
@@ -128,14 +122,17 @@ export class Delivery {
    * else now, and tries again what only time can change. Returns whether it has been of any use lately.
    */
   tick(now: number): boolean {
-    const busy = this.#busy || this.#waiting.size > 0;
+    const queue = this.#queue;
+    const busy = this.#busy || queue.size > 0;
     this.#busy = false;
     if (busy && this.#socket && this.#moved()) this.#disconnect();
-    if (this.#waiting.size > 0) this.#pump();
-    for (const waiting of this.#waiting) {
-      if (now - waiting.since < this.#target.waitMs) break;
-      this.#giveUp(waiting, this.#socket ? "timeout" : "no-receiver");
-    }
+    if (queue.size === 0) return busy;
+    this.#dropReset(queue.size);
+    this.#stalled = false;
+    while (this.#pump());
+    while (queue.size > 0 && now - queue.since(0) >= this.#target.waitMs)
+      this.#giveUpFirst(this.#socket ? "timeout" : "no-receiver");
+    this.#settle();
     return busy;
   }
 
@@ -147,143 +144,152 @@ export class Delivery {
   /** The slot has another holder, or none: what waits goes to the new one. */
   reconnect(): void {
     this.#disconnect();
-    this.#pump();
+    while (this.#queue.size > 0 && this.#pump());
+    this.#settle();
   }
 
   /** What waits, in order, for somebody else to deliver. */
   takeWaiting(): Taken[] {
-    return [...this.#waiting].map((waiting) => {
-      // A descriptor that leaves with its epoll registration could never be taken out of epoll again.
-      waiting.watch?.cancel();
-      this.#forget(waiting);
-      return { flow: waiting.flow, listener: waiting.listener };
+    const queue = this.#queue;
+    const taken = Array.from({ length: queue.size }, (_, position) => {
+      const at = queue.recordAt(position);
+      return { flow: queue.flows.slice(at, at + FLOW_WORDS), listener: queue.listener(position) };
     });
+    queue.dropFirst(queue.size);
+    this.#settle();
+    return taken;
   }
 
   /** Gives up whatever still waits. */
   close(reason: Reason): void {
-    for (const waiting of this.#waiting) this.#giveUp(waiting, reason);
+    this.#giveUpAll(reason);
+    this.#settle();
     this.#disconnect();
   }
 
-  /** How many went, in order, from the front; connects first where that is needed, and once more where it helps. */
-  #send(fds: Int32Array, count: number): number {
+  /** Sends some of what waits. Returns whether trying once more is worth it. */
+  #pump(): boolean {
+    const count = Math.min(this.#helping, this.#queue.size);
+    // Looked at just before they go: only what has had to wait can have been reset meanwhile.
+    const tried = count - this.#dropReset(count);
+    const sent = this.#send(tried);
+    this.#helping = sent === tried ? Math.min(BATCH, count * 2) : Math.max(1, sent);
+    return sent === tried && this.#queue.size > 0;
+  }
+
+  /** How many went, of the first `count`; connects first where that is needed, and once more where it helps. */
+  #send(count: number): number {
     for (let attempt = 0; attempt < 2; attempt++) {
       if (!this.#socket && !this.#connect()) return 0;
-      const result = native.sb_send_fds(
-        this.#socket!.number,
-        fds,
-        count,
-        this.#payload,
-        this.#payload.length,
-      );
-      this.#full = result === -ERRNO.EAGAIN;
+      const { fds } = this.#queue;
+      const { number } = this.#socket!;
+      const result = native.sb_send_fds(number, fds, count, this.#payload, this.#payload.length);
       if (result >= 0) {
+        if (this.#broken) this.#report("send", 0);
+        this.#queue.dropFirst(result);
         this.#events.delivered(result);
         return result;
       }
-      // ETOOMANYREFS and ENOBUFS pass with time, and EPOLLOUT stays set meanwhile: the tick tries again.
-      if (!GONE.has(result)) return 0;
+      if (result === -ERRNO.EAGAIN) return 0;
+      if (!GONE.has(-result)) {
+        this.#stalled = true;
+        this.#report("send", -result);
+        return 0;
+      }
       this.#disconnect();
-      if (this.#receiver.kind === "fd") return this.#end();
+      if (this.#receiver.kind === "fd") {
+        this.#end();
+        return 0;
+      }
+      if (attempt > 0) this.#report("send", -result);
     }
     return 0;
   }
 
-  /** Sends what waits, in growing helpings: how much room there is only shows when something does not fit. */
-  #pump(): void {
-    const helping = this.#batch;
-    for (let size = 1; this.#waiting.size > 0; size = Math.min(size * 2, BATCH)) {
-      const taken: Waiting[] = [];
-      for (const waiting of this.#waiting) {
-        if (taken.length === size) break;
-        // A descriptor that leaves with its epoll registration could never be taken out of epoll again.
-        waiting.watch?.cancel();
-        delete waiting.watch;
-        helping[taken.length] = waiting.fd;
-        taken.push(waiting);
-      }
-      const sent = this.#send(helping, taken.length);
-      for (const waiting of taken.slice(0, sent)) this.#forget(waiting);
-      for (const waiting of taken.slice(sent)) if (this.#waiting.has(waiting)) this.#watchClient(waiting);
-      if (sent === 0) break;
-      if (sent < taken.length) size = 1;
-    }
-    this.#awaitRoom();
+  /** Gives up those of the first `count` whose client has gone. Returns how many. */
+  #dropReset(count: number): number {
+    const { fds } = this.#queue;
+    const closed = native.sb_close_reset(fds, count);
+    if (closed <= 0) return 0;
+    for (let i = 0; i < count; i++) if (fds[i]! < 0) this.#tellGivenUp("client-gone", i);
+    this.#queue.dropClosed();
+    return closed;
   }
 
-  #enqueue(flows: Uint32Array, at: number, listener: number): void {
-    const flow = flows.slice(at, at + FLOW_WORDS);
-    const waiting: Waiting = { fd: flow[FLOW_FD_WORD]!, flow, listener, since: performance.now() };
-    const refusal = this.#final
-      ? "receiver-gone"
-      : this.#waiting.size >= this.#target.queue
-        ? "queue-full"
-        : undefined;
-    if (refusal) {
-      native.sb_close(waiting.fd);
-      this.#events.gaveUp(refusal, this.#name, flow, 0, listener);
-      return;
-    }
-    this.#waiting.add(waiting);
-    this.#events.waiting(1);
-    this.#watchClient(waiting);
+  #giveUpAll(reason: Reason): void {
+    while (this.#queue.size > 0) this.#giveUpFirst(reason);
   }
 
-  /** A reset shows as ERR and HUP; a client that has only finished sending shows neither, and stays. */
-  #watchClient(waiting: Waiting): void {
-    waiting.watch = this.#reactor.watch(waiting.fd, 0, () => this.#giveUp(waiting, "client-gone"));
+  #giveUpFirst(reason: Reason): void {
+    native.sb_close(this.#queue.fds[0]!);
+    this.#tellGivenUp(reason, 0);
+    this.#queue.dropFirst(1);
   }
 
-  #giveUp(waiting: Waiting, reason: Reason): void {
-    waiting.watch?.cancel();
-    native.sb_close(waiting.fd);
-    this.#forget(waiting);
-    this.#events.gaveUp(reason, this.#name, waiting.flow, 0, waiting.listener);
-    if (this.#waiting.size === 0) this.#awaitRoom();
+  #giveUpLast(reason: Reason): void {
+    const position = this.#queue.size - 1;
+    native.sb_close(this.#queue.fds[position]!);
+    this.#tellGivenUp(reason, position);
+    this.#queue.dropLast();
   }
 
-  #forget(waiting: Waiting): void {
-    if (this.#waiting.delete(waiting)) this.#events.waiting(-1);
+  #tellGivenUp(reason: Reason, position: number): void {
+    const { flows } = this.#queue;
+    const [at, listener] = [this.#queue.recordAt(position), this.#queue.listener(position)];
+    this.#events.gaveUp(reason, this.#name, flows, at, listener);
   }
 
-  /** Listens for room exactly while something waits for it: an idle socket is always writable. */
-  #awaitRoom(): void {
-    this.#watch?.change(this.#full && this.#waiting.size > 0 ? EVENT.out : 0);
+  /** After any change: says how many wait, and listens for room exactly while something waits for it. */
+  #settle(): void {
+    const { size } = this.#queue;
+    if (size !== this.#waiting) this.#events.waiting(size - this.#waiting);
+    this.#waiting = size;
+    this.#watch?.change(size > 0 && !this.#stalled ? EVENT.out : 0);
   }
 
   #connect(): boolean {
     if (this.#receiver.kind === "slot") return this.#reachHolder(this.#receiver.slot);
     if (this.#receiver.kind !== "unix") return false;
-    const { path } = this.#receiver;
     // Looked at first: if it changes in between, the next look finds another inode and connects again.
-    this.#inode = inodeOf(path);
-    const result = native.sb_connect_unix(cString(path), SOCK.datagram);
-    const errno = Math.max(0, -result);
-    if (errno !== this.#broken) this.#events.way(this.#name, "connect", errno);
-    this.#broken = errno;
-    if (errno) return false;
-    this.#use(new Fd(result));
-    return true;
+    this.#look(this.#inode);
+    const result = native.sb_connect_unix(this.#path, SOCK.datagram);
+    if (result >= 0) return this.#use(new Fd(result));
+    this.#report("connect", -result);
+    return false;
   }
 
   /** A duplicate, because each way to the slot closes its own. */
   #reachHolder(slot: number): boolean {
     const holder = this.#holderOf(slot);
-    if (holder !== undefined) this.#use(Fd.from(native.sb_duplicate(holder), this.#name));
-    return holder !== undefined;
+    if (holder === undefined) return false;
+    const copy = native.sb_duplicate(holder);
+    if (copy >= 0) return this.#use(new Fd(copy));
+    this.#report("duplicate", -copy);
+    return false;
   }
 
-  #use(socket: Fd): void {
-    this.#socket = socket;
-    this.#full = false;
-    this.#watch = this.#reactor.watch(socket.number, 0, (events) => {
-      if (events & (EVENT.error | EVENT.hangup)) {
-        this.#disconnect();
-        if (this.#receiver.kind === "fd") this.#end();
-      }
-      this.#pump();
-    });
+  /** False, with the socket closed, when there is no room in epoll for it. */
+  #use(socket: Fd): boolean {
+    try {
+      this.#watch = this.#reactor.watch(socket.number, 0, (events) => this.#ready(events));
+      this.#socket = socket;
+      return true;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      socket.close();
+      this.#report("watch", error.errno);
+      return false;
+    }
+  }
+
+  #ready(events: number): void {
+    if (events & (EVENT.error | EVENT.hangup)) {
+      this.#disconnect();
+      if (this.#receiver.kind === "fd") this.#end();
+    }
+    // One helping: when there is room for more, the reactor will say so again, and others have their turn.
+    if (this.#queue.size > 0) this.#pump();
+    this.#settle();
   }
 
   #disconnect(): void {
@@ -291,18 +297,32 @@ export class Delivery {
     this.#watch = undefined;
     this.#socket?.close();
     this.#socket = undefined;
+    this.#helping = 1;
   }
 
   /** A connected socket goes on reaching the old inode, whatever is bound or renamed over its path. */
   #moved(): boolean {
-    return this.#receiver.kind === "unix" && inodeOf(this.#receiver.path) !== this.#inode;
+    if (this.#receiver.kind !== "unix") return false;
+    this.#look(this.#lookedAt);
+    return this.#lookedAt[0] !== this.#inode[0] || this.#lookedAt[1] !== this.#inode[1];
   }
 
-  #end(): number {
+  #look(inode: BigUint64Array): void {
+    const abstract = this.#path[0] === "@".charCodeAt(0);
+    // One that is not there, or not for us to see, has no inode: connecting will say which.
+    if (abstract || native.sb_inode(this.#path, inode) < 0) inode.fill(0n);
+  }
+
+  #report(step: string, errno: number): void {
+    if (errno !== this.#broken) this.#events.way(this.#name, step, errno);
+    this.#broken = errno;
+  }
+
+  #end(): void {
     this.#final = true;
-    for (const waiting of this.#waiting) this.#giveUp(waiting, "receiver-gone");
+    this.#giveUpAll("receiver-gone");
+    this.#settle();
     this.#events.lost(this.#receiver);
-    return 0;
   }
 
   /** The slot that its receiver has registered for. */
@@ -312,16 +332,5 @@ export class Delivery {
 
   get #name(): string {
     return this.#target.receiver === this.#receiver ? this.#target.name : formatReceiver(this.#receiver);
-  }
-}
-
-/** Device and inode; the same empty text for a name that has none (abstract, or not there). */
-function inodeOf(path: string): string {
-  if (path.startsWith("@")) return "";
-  try {
-    const info = statSync(path);
-    return `${info.dev}:${info.ino}`;
-  } catch {
-    return ""; // not there, or not for us to see: connecting will say which
   }
 }

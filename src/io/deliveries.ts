@@ -82,15 +82,15 @@ export class Deliveries {
   /** Adds the connection of the record at word `at` to what `flush` hands off. */
   add(target: number, flows: Uint32Array, at: number, listener: number): void {
     const delivery = this.#fixed[target] ?? this.#fill(this.#targets[target]!, flows, at, listener);
-    if (!delivery.add(flows, at)) return;
+    if (!delivery.add(flows, at, listener)) return;
     this.#touched.push(delivery);
     // From now on, not from the flush on: the next of this batch may be looking for what is idle.
     this.#active.add(delivery);
   }
 
-  /** Hands off the batch that came in by `listener`. */
-  flush(flows: Uint32Array, listener: number): void {
-    for (const delivery of this.#touched) delivery.flush(flows, listener);
+  /** Hands off what was added. */
+  flush(): void {
+    for (const delivery of this.#touched) delivery.flush();
     this.#touched.length = 0;
     this.#tickLater();
   }

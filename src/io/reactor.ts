@@ -2,9 +2,13 @@
  * One thread's event loop: descriptors with a callback, timers, and a blocking wait in the helper (epoll(7)). It
  * never awaits; what a callback does is done before the next one runs.
  */
+import { SysError } from "../native/errno.ts";
 import { native } from "../native/library.ts";
 import { EVENT_WORDS } from "../native/structs.ts";
 import { Fd } from "./fd.ts";
+import { type Timer, Timers } from "./timers.ts";
+
+export type { Timer } from "./timers.ts";
 
 /** The flags of epoll(7), by other names for PRI, ERR, HUP, RDHUP and ET. ERR and HUP are always watched. */
 export const EVENT = {
@@ -21,8 +25,8 @@ export const EVENT = {
 
 const CTL = { add: 1, del: 2, mod: 3 } as const;
 const BATCH = 256;
-/** epoll_wait(2) takes an int; a timer further away than these 24 days is looked at again then. */
-const LONGEST_WAIT_MS = 0x7fffffff;
+/** The helper takes an int; a timer that is later than that is only looked at before its time. */
+const ALARM_MS_MAX = 0x7fffffff;
 
 /** Called with the events that are set. */
 export type Ready = (events: number) => void;
@@ -36,28 +40,26 @@ export interface Watch {
   forget(): void;
 }
 
-export interface Timer {
-  cancel(): void;
-}
-
 interface Watched {
   readonly generation: number;
   readonly ready: Ready;
-}
-
-interface Scheduled {
-  readonly due: number;
-  readonly run: () => void;
 }
 
 export class Reactor implements Disposable {
   readonly #epoll = Fd.from(native.sb_epoll_create(), "epoll_create");
   readonly #events = new Int32Array(BATCH * EVENT_WORDS);
   readonly #watched: (Watched | undefined)[] = [];
-  readonly #timers = new Set<Scheduled>();
-  #nextDue = Number.POSITIVE_INFINITY;
+  readonly #timers = new Timers();
+  /** A timerfd(2): a timeout for each wait would have to be set up and taken back for each wait. */
+  readonly #clock = Fd.from(native.sb_timer(), "timerfd_create");
+  /** When it goes off. */
+  #alarm = Number.POSITIVE_INFINITY;
   #generation = 0;
   #running = false;
+
+  constructor() {
+    this.watch(this.#clock.number, EVENT.in, () => this.#fireTimers());
+  }
 
   /** Calls `ready` whenever one of `events` is set on `fd`. The descriptor stays the caller's. */
   watch(fd: number, events: number, ready: Ready): Watch {
@@ -85,10 +87,10 @@ export class Reactor implements Disposable {
 
   /** Calls `run` once, `ms` milliseconds from now. */
   after(ms: number, run: () => void): Timer {
-    const scheduled = { due: performance.now() + ms, run };
-    this.#timers.add(scheduled);
-    this.#nextDue = Math.min(this.#nextDue, scheduled.due);
-    return { cancel: () => this.#timers.delete(scheduled) };
+    const due = performance.now() + ms;
+    const timer = this.#timers.add(due, run);
+    if (due < this.#alarm) this.#setAlarm();
+    return timer;
   }
 
   /** Waits and dispatches until `stop()`; `turned` is called after each turn. */
@@ -106,37 +108,35 @@ export class Reactor implements Disposable {
 
   /** One wait, and the callbacks of all that it brought. */
   turn(): void {
-    const count = native.sb_epoll_wait(this.#epoll.number, this.#events, BATCH, this.#timeout());
+    const count = native.sb_epoll_wait(this.#epoll.number, this.#events, BATCH, -1);
     for (let i = 0; i < count; i++) {
       const at = i * EVENT_WORDS;
       const watched = this.#watched[this.#events[at + 1]!];
       // An earlier callback of this turn may have closed this descriptor, and another may have its number now.
       if (watched && watched.generation === this.#events[at + 2]! >>> 0) watched.ready(this.#events[at]!);
     }
-    if (this.#nextDue <= performance.now()) this.#fireTimers();
   }
 
   [Symbol.dispose](): void {
+    this.#clock.close();
     this.#epoll.close();
   }
 
   #control(operation: number, fd: number, events: number, generation: number): void {
     const result = native.sb_epoll_ctl(this.#epoll.number, operation, fd, events, generation);
-    if (result < 0) throw new Error(`epoll_ctl ${operation} on descriptor ${fd}: errno ${-result}`);
-  }
-
-  #timeout(): number {
-    if (this.#timers.size === 0) return -1;
-    return Math.min(LONGEST_WAIT_MS, Math.max(0, Math.ceil(this.#nextDue - performance.now())));
+    if (result < 0) throw new SysError(`epoll_ctl ${operation} on descriptor ${fd}`, -result);
   }
 
   #fireTimers(): void {
-    const now = performance.now();
-    const due = [...this.#timers].filter((timer) => timer.due <= now).sort((a, b) => a.due - b.due);
-    for (const timer of due) {
-      // A callback may have cancelled one that was due with it.
-      if (this.#timers.delete(timer)) timer.run();
-    }
-    this.#nextDue = Math.min(Number.POSITIVE_INFINITY, ...[...this.#timers].map((timer) => timer.due));
+    this.#alarm = Number.NEGATIVE_INFINITY; // what is added meanwhile need not set it
+    this.#timers.fire(performance.now());
+    this.#setAlarm();
+  }
+
+  /** Setting it also takes back that it has gone off. */
+  #setAlarm(): void {
+    this.#alarm = this.#timers.next;
+    const ms = Math.max(1, Math.ceil(this.#alarm - performance.now()));
+    native.sb_timer_set(this.#clock.number, Number.isFinite(ms) ? Math.min(ms, ALARM_MS_MAX) : 0);
   }
 }

@@ -17,6 +17,7 @@ export const symbols = {
   sb_bind_unix: { args: [ptr, i32, u32], returns: number },
   sb_unbind_unix: { args: [ptr, u64, u64], returns: number },
   sb_connect_unix: { args: [ptr, i32], returns: number },
+  sb_inode: { args: [ptr, ptr], returns: number },
 
   sb_accept: { args: [i32, ptr, i32, i32], returns: number },
 
@@ -31,8 +32,11 @@ export const symbols = {
   sb_eventfd: { args: [], returns: number },
   sb_eventfd_add: { args: [i32], returns: number },
   sb_eventfd_take: { args: [i32], returns: number },
+  sb_timer: { args: [], returns: number },
+  sb_timer_set: { args: [i32, i32], returns: number },
 
   sb_close: { args: [i32], returns: number },
+  sb_close_reset: { args: [ptr, i32], returns: number },
   sb_duplicate: { args: [i32], returns: number },
   sb_redirect: { args: [i32, i32], returns: number },
   sb_read: { args: [i32, ptr, i32], returns: number },

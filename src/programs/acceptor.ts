@@ -27,6 +27,9 @@ const PAUSE_MS = 50;
 /** What a call of the kernel may be short of for a while. */
 const SHORT_OF: ReadonlySet<number> = new Set([ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOBUFS, ERRNO.ENOMEM]);
 
+/** After this many batches of one connection, only every so manieth call asks whether more have come. */
+const LONELY = 8;
+
 /** After a pause by the number of waiting connections, accepting resumes at this part of it. */
 const RESUME_AT = 0.9;
 
@@ -59,6 +62,8 @@ class Acceptor {
   /** Sources that are being closed, and still have something to give. */
   #draining = 0;
   #summing = false;
+  /** How many of the last batches were of one connection. */
+  #ones = 0;
 
   constructor(port: NonNullable<typeof parentPort>, order: ServeOrder) {
     this.#port = port;
@@ -107,12 +112,13 @@ class Acceptor {
     const flows = this.#flows;
     const count =
       source.kind === "listener"
-        ? native.sb_accept(source.fd, flows, BATCH, source.clearTransparent ? 1 : 0)
+        ? native.sb_accept(source.fd, flows, this.#appetite(), source.clearTransparent ? 1 : 0)
         : native.sb_receive_fds(source.fd, flows, BATCH, this.#strict, ANYBODY);
     if (count < 0) {
       this.#cannotTake(source, -count);
       return count;
     }
+    this.#ones = count === 1 ? this.#ones + 1 : 0;
     if (count > 0 && this.#trouble !== undefined) this.#recovered();
     this.#counters.add("accepted", count);
     this.#handOff(flows, count, source.listener);
@@ -130,7 +136,7 @@ class Acceptor {
       if (verdict >= 0) this.#deliveries.add(verdict, flows, at, listener);
       else this.#refuse(verdict === DENIED ? "denied" : "no-route", flows, at, listener);
     }
-    this.#deliveries.flush(flows, listener);
+    this.#deliveries.flush();
     this.#journal.flush();
   }
 
@@ -138,6 +144,14 @@ class Acceptor {
   #adopt(adopted: readonly Adopted[]): void {
     this.#counters.add("accepted", adopted.length);
     for (const { flow, listener } of adopted) this.#handOff(flow, 1, listener);
+  }
+
+  /**
+   * Looking for more costs a system call. Where clients come one at a time it can be left to the reactor, which says
+   * at once when somebody still waits.
+   */
+  #appetite(): number {
+    return this.#ones < LONELY || this.#ones % LONELY === 0 ? BATCH : 1;
   }
 
   #refuse(reason: Reason, flows: Uint32Array, at: number, listener: number): void {
