@@ -1,8 +1,9 @@
 /** What users get: the packed tarball in an empty folder, and the compiled executable under an empty environment. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import packageFile from "../package.json" with { type: "json" };
+import { hostileFolder } from "./kit/hostile.ts";
 import { ask, freePort, must, ROOT, Running, run, scratch } from "./kit/running.ts";
 
 const BUN = join(ROOT, ".toolchain/bin/bun");
@@ -37,29 +38,6 @@ async function serveOne(
   return answer;
 }
 
-/** A folder in which Bun, left to itself, would run code that is not ours: it ends the program with 99. */
-function hostileFolder(): ReturnType<typeof scratch> {
-  const folder = scratch();
-  const preload = 'preload = ["./evil.ts"]\n';
-  const paths = `{ "compilerOptions": { "baseUrl": ".", "paths": { "*": ["./evil.ts"] } } }`;
-  const files: Record<string, string> = {
-    "evil.ts": "process.exit(99);\n",
-    "bunfig.toml": preload,
-    ".bunfig.toml": preload,
-    "tsconfig.json": paths,
-    "jsconfig.json": paths,
-    ".env": "SKBOX_STRICT_STREAM_MODE=bad\n",
-    ".env.local": "SKBOX_STRICT_STREAM_MODE=bad\n",
-    "package.json": `{ "imports": { "#any": "./evil.ts" } }`,
-  };
-  for (const [name, text] of Object.entries(files)) writeFileSync(folder.file(name), text);
-  for (const name of ["citty", "smol-toml", "valibot"]) {
-    mkdirSync(folder.file(`node_modules/${name}`), { recursive: true });
-    writeFileSync(folder.file(`node_modules/${name}/index.js`), "process.exit(99);\n");
-  }
-  return folder;
-}
-
 /** Every program, a server with its Worker, and one that goes to the background, where others' code lies. */
 async function expectUnharmed(program: (name: string) => string): Promise<void> {
   using hostile = hostileFolder();
@@ -73,6 +51,7 @@ async function expectUnharmed(program: (name: string) => string): Promise<void> 
   expect(answer).toBe("127.0.0.1\nthrough the socket itself");
   const background = ["-d", "-f", hostile.file("missing.conf"), "-p", String(await freePort())];
   expect((await run([program("socketbox"), ...background], options)).code).toBe(1);
+  expect(hostile.sprung).toBe(false);
 }
 
 test("no program of bin/ runs code of the folder that it is started in", async () => {

@@ -200,6 +200,7 @@ print("tcp", repr(ask_through(path, "t\\n")))`;
         expect(await pythonOutput(KINDS, folder.file("s"))).toBe(
           "unix 'heard u\\n'\npipe b''\ntcp 'heard t\\n'\n",
         );
+        await server.stop(); // its log is whole now
         expect(dropped(server.log)).toEqual([NO_SOCKET, WRONG, WRONG, WRONG]);
       }
     },
@@ -213,6 +214,7 @@ print("tcp", repr(ask_through(path, "t\\n")))`;
     expect(await pythonOutput(KINDS, folder.file("s"))).toBe(
       "unix 'heard u\\n'\npipe b''\ntcp 'heard t\\n'\n",
     );
+    await server.stop(); // its log is whole now
     expect(dropped(server.log).slice(0, 3)).toEqual([NO_SOCKET, WRONG, WRONG]);
   });
 
@@ -249,6 +251,7 @@ poll = selectors.DefaultSelector()
 import time; time.sleep(0.3)
 print(sum(ask(client, f"{n}\\n") == f"heard {n}\\n" for n, (client, _) in enumerate(pairs)))`;
     expect(await pythonOutput(script, path)).toBe("120\n");
+    await server.stop(); // its log is whole now
     expect(server.log).toContain("pausing: EMFILE");
     expect(server.log).not.toContain("given up");
   });

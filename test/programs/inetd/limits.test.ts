@@ -72,6 +72,7 @@ describe("limits, under 2,000 connections", () => {
     await using server = await inetd(folder.file("s"), GREET, ["--max", "7"]);
     const [result] = said(await pythonOutput(CROWD, folder.file("s"), 2000, 7));
     expect(result).toEqual({ peak: 7, served: 2000, turned_away: 0, sent: 2000 });
+    await server.stop(); // its log is whole now
     expect(server.log).toContain("pausing: limit of 7 reached (--max); connections wait");
     expect(server.log).not.toMatch(/\((?:[89]|\d\d+) running\)/);
     expect(server.log.match(/ start \d+: /g)).toHaveLength(2000);
@@ -131,6 +132,7 @@ say(full=[visitor(s).recv(3).decode() for s in ["2001:db8:0:5::fffe", "2001:db8:
         refused: 2000 - 36,
       });
       expect(again).toEqual({ full: ["", "", ""], other: "hi\n" });
+      await server.stop(); // its log is whole now
       const logged = server.log.match(/connection given up: limit \(--per-source\): \[/g) ?? [];
       expect(logged.length).toBeGreaterThanOrEqual(2000 - 36 + 3);
     },
@@ -162,6 +164,7 @@ shortest = min(b - a for a, b in zip(starts, starts[200:]))
 # Two starts a window apart may be cut to one tick less.
 say(served=len(starts), kept=shortest >= window - 1)`;
       expect(said(await pythonOutput(script, folder.file("s")))).toEqual([{ served: 2000, kept: true }]);
+      await server.stop(); // its log is whole now
       expect(server.log).toContain("pausing: limit (--rate); connections wait");
       expect(server.log).not.toContain("given up");
     },
