@@ -43,7 +43,7 @@ export class Acceptors {
   #stopping = false;
   #exitWhenLost = false;
   #settled: () => void = () => {};
-  #finish: (code: number) => void = () => {};
+  readonly #finished = Promise.withResolvers<number>();
   #code: number = EXIT.ok;
 
   private constructor(host: Host, members: readonly Member[]) {
@@ -67,6 +67,9 @@ export class Acceptors {
 
   serve({ table, strict, sources, numbers, adopted }: Service): void {
     this.#numbers = numbers;
+    // Before anybody is served: a server that is told to stop from then on must not just drop dead.
+    for (const signal of ["SIGTERM", "SIGINT"] as const)
+      this.#host.onSignal(signal, () => this.stop(EXIT.ok));
     const waitingMax = Math.max(
       1,
       Math.floor((native.sb_raise_nofile() - RESERVED_FDS) / 2 / this.#members.length),
@@ -109,12 +112,7 @@ export class Acceptors {
   /** Resolves to the exit code when all have stopped. */
   async end({ exitWhenLost }: { exitWhenLost: boolean }): Promise<number> {
     this.#exitWhenLost = exitWhenLost;
-    const finished = new Promise<number>((resolve) => {
-      this.#finish = resolve;
-    });
-    for (const signal of ["SIGTERM", "SIGINT"] as const)
-      this.#host.onSignal(signal, () => this.stop(EXIT.ok));
-    const code = await finished;
+    const code = await this.#finished.promise;
     this.#host.log(`stopped: ${this.#totals()}`);
     return code;
   }
@@ -177,7 +175,7 @@ export class Acceptors {
       case "released":
         return; // waited for by release()
       case "stopped":
-        if (--this.#running === 0) this.#finish(this.#code);
+        if (--this.#running === 0) this.#finished.resolve(this.#code);
         return;
     }
   }
@@ -186,7 +184,7 @@ export class Acceptors {
     this.#host.log(
       `a fault of ours, please report it: ${error instanceof Error ? error.stack : String(error)}`,
     );
-    this.#finish(EXIT.internal);
+    this.#finished.resolve(EXIT.internal);
   }
 
   #totals(): string {

@@ -73,10 +73,11 @@ export function inetd(host: Host, options: InetdOptions): number {
   const manager = Manager.connect(host.env);
   assumeIdentity(resolveIdentity(options.identity), { confine: false });
   const program = findProgram(options.command[0]!, host.env.PATH);
-  host.log(`ready: ${slot === undefined ? path : `slot ${slot} of ${path}`} to ${program}`);
-  manager?.say("READY=1");
   using server = new Inetd(host, options, mailbox, program, strict, started);
-  const code = server.run();
+  const code = server.run(() => {
+    host.log(`ready: ${slot === undefined ? path : `slot ${slot} of ${path}`} to ${program}`);
+    manager?.say("READY=1");
+  });
   manager?.say("STOPPING=1");
   return code;
 }
@@ -140,11 +141,13 @@ class Inetd implements Disposable {
     this.#environment = childEnvironment(host.env);
   }
 
-  run(): number {
+  /** `announce` says that we are ready. Returns the exit code. */
+  run(announce: () => void): number {
     using _signals = onSignals(this.#reactor, {
       SIGTERM: () => this.#stop(),
       SIGINT: () => this.#stop(),
     });
+    announce(); // not before: a signal would end us without a word, and leave the path behind
     this.#resume();
     this.#reactor.run();
     for (const { fd, flow } of this.#held) this.#refuse(fd, flow, "shutdown");

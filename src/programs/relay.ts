@@ -47,8 +47,7 @@ export function relay(host: Host, options: RelayOptions): number {
   process.open(relays);
   const transparent = relays.some(({ source }) => source === "client");
   assumeIdentity(resolveIdentity(options.identity), { confine: true, keepNetAdmin: transparent });
-  host.log(`ready: ${relays.map(describe).join("; ")}`);
-  return process.run();
+  return process.run(() => host.log(`ready: ${relays.map(describe).join("; ")}`));
 }
 
 function describe({ name, from, to }: RelaySettings): string {
@@ -124,13 +123,15 @@ class RelayProcess implements Shared, Disposable {
     this.#replace(relays, inlets, sockets);
   }
 
-  run(): number {
+  /** `announce` says that we are ready: not before a signal has its effect. Returns the exit code. */
+  run(announce: () => void): number {
     using _signals = onSignals(this.reactor, {
       SIGTERM: () => this.#stop(),
       SIGINT: () => this.#stop(),
       SIGHUP: () => this.#reload(),
       SIGUSR1: () => this.#tellTotals(),
     });
+    announce();
     this.#descriptorsBefore = readdirSync("/proc/self/fd").length;
     for (const service of this.#services) service.resume();
     while (!this.#done) {

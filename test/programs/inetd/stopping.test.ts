@@ -1,6 +1,6 @@
 /** How socketbox-inetd stops: at once where nothing is left to do, whatever its limits say. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { check } from "../../../src/native/errno.ts";
 import { cString, native } from "../../../src/native/library.ts";
 import { FLOW_FD_WORD } from "../../../src/native/structs.ts";
@@ -188,4 +188,16 @@ print([ask(client, f"{n}\\n") for n, (client, _) in enumerate(pairs)])`;
     expect(out).toBe(`[${[0, 1, 2, 3, 4, 5].map((n) => `'hi\\nheard ${n}\\n'`).join(", ")}]\n`);
     expect(await server.ended()).toBe(EXIT.ok);
   });
+});
+
+test("whoever reads that it is ready can stop it, and nothing of it stays", async () => {
+  using folder = scratch();
+  const starts = Array.from({ length: 12 }, async (_, n) => {
+    const path = folder.file(String(n));
+    await using inetd = new Running([bin("socketbox-inetd"), path, "/bin/true"]);
+    while (!inetd.log.includes(": ready: ")) await Bun.sleep(0);
+    const code = await inetd.stop();
+    return [code, existsSync(path)];
+  });
+  expect(await Promise.all(starts)).toEqual(Array(12).fill([0, false]));
 });

@@ -5,7 +5,7 @@ import { EXIT } from "../../../src/programs/host.ts";
 import { Namespace } from "../../kit/namespace.ts";
 import { python, said } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
-import { ask, freePort, ready, run, scratch } from "../../kit/running.ts";
+import { ask, freePort, Running, ready, run, scratch } from "../../kit/running.ts";
 import { askIn, receiver, SOCKETBOX, seenBy, startIn, testNamespace, testPython } from "./server.ts";
 
 const ADDRESS = "2001:db8::1";
@@ -218,5 +218,17 @@ os.execv(sys.argv[1], [sys.argv[1], "-s", str(one.fileno()), "-S", "@nobody"])`;
     await using server = python(script, [SOCKETBOX]);
     expect(await server.ended()).toBe(EXIT.system);
     expect(server.log).toContain("ENOTSOCK");
+  });
+});
+
+describe("SIGTERM", () => {
+  test("whoever reads that it is ready can stop it, with a farewell", async () => {
+    const starts = Array.from({ length: 8 }, async () => {
+      await using server = new Running([SOCKETBOX, "-S", "@nobody", "-p", String(await freePort())]);
+      while (!server.log.includes(": ready: ")) await Bun.sleep(0);
+      const code = await server.stop();
+      return [code, server.log.includes("stopped: ")];
+    });
+    expect(await Promise.all(starts)).toEqual(Array(8).fill([0, true]));
   });
 });
