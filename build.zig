@@ -21,9 +21,10 @@ const libraries = [_]Library{
     } },
     .{ .name = "socketbox-preload", .root = "cshim/preload", .exports = "cshim/preload/exports.map", .sources = &.{
         "accept.c",    "calls.c",       "carry.c",   "connection.c", "decide.c",
-        "directory.c", "environment.c", "follow.c",  "hints.c",      "listener.c",
-        "options.c",   "place.c",       "prepare.c", "present.c",    "proc.c",
-        "real.c",      "receive.c",     "swap.c",    "watch.c",      "wrappers.c",
+        "directory.c", "environment.c", "follow.c",  "hints.c",      "keep.c",
+        "listener.c",  "options.c",     "place.c",   "prepare.c",    "present.c",
+        "proc.c",      "real.c",        "receive.c", "swap.c",       "watch.c",
+        "wrappers.c",
     } },
 };
 

@@ -89,6 +89,14 @@ static bool pass_to_sibling(int fd, const struct listener *listener, int connect
 
 /* ---- taking ---- */
 
+static bool nobody_listens(int fd, struct listener *listener) {
+    if (!listener_load(fd, listener) || listener->listening)
+        return false;
+    if (listener->adopted)
+        listener_wake(listener); /* the next thread */
+    return true;
+}
+
 /* A message that holds no connection counts as one that vanished: accept says ECONNABORTED, and does not
  * block after poll has promised one. */
 static int take_connection(int fd, struct listener *listener, int *domain) {
@@ -105,7 +113,7 @@ static int take_connection(int fd, struct listener *listener, int *domain) {
             continue;
         }
         if (connection == -ENODATA) /* an empty message, or the end after shutdown, which is noted by now */
-            return listener_load(fd, listener) && !listener->listening ? -EINVAL : -ECONNABORTED;
+            return nobody_listens(fd, listener) ? -EINVAL : -ECONNABORTED;
         if (connection != -EAGAIN)
             return connection;
         if (passed_on && !(real.fcntl(fd, F_GETFL) & O_NONBLOCK))

@@ -14,7 +14,7 @@
 #endif
 
 /* What the data is, and the version of its layout: a library of another version leaves it alone. */
-static const uint32_t magic = 0x534b4c01;
+static const uint32_t magic = 0x534b4c02;
 
 /* Accept, magic, length, data, and a last return, which the kernel insists on. */
 enum { HEAD = 3, WORDS = CARRY_MAX / 4, INSTRUCTIONS = HEAD + WORDS + 1 };

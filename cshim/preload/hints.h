@@ -24,6 +24,8 @@ enum hint {
     HINT_LISTENER = 1,
     HINT_AS_IPV4 = 2, /* a connection whose addresses are told in this family (connection.h) */
     HINT_AS_IPV6 = 4,
+    HINT_INHERITED = 8, /* with HINT_LISTENER: was there when the program started */
+    HINT_KEPT = 16,     /* not the program's (keep.h) */
     HINT_CONNECTION = HINT_AS_IPV4 | HINT_AS_IPV6
 };
 

@@ -16,7 +16,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#ifndef SIOCUNIXFILE
+#define SIOCUNIXFILE 0x89e0 /* linux/un.h */
+#endif
 
 enum { MAX_NUMBERED = 64 };
 
@@ -145,19 +150,23 @@ static bool conflicting(const struct listener *a, const struct listener *b) {
 
 /* The listeners of this process at one path: the one that bound it, and one with the very same address. */
 struct household {
-    int primary, same; /* descriptors; -1: none */
+    int primary, same, managed; /* descriptors; -1: none. managed: a manager's, see adopt */
     struct listener first;
 };
 
 static int find_household(const struct listener *listener, struct household *household) {
     struct listener other;
-    household->primary = household->same = -1;
+    household->primary = household->same = household->managed = -1;
     int highest = atomic_load(&hint_highest);
     for (int fd = 0; fd <= highest; fd++) {
         if (!hint_is(fd, HINT_LISTENER) || !listener_load(fd, &other))
             continue;
         if (other.type != listener->type || strcmp(other.path, listener->path) != 0)
             continue;
+        if (other.adopted && hint_is(fd, HINT_INHERITED)) {
+            household->managed = fd;
+            continue;
+        }
         if (conflicting(listener, &other) && !(listener->reuse_port && other.reuse_port))
             return -EADDRINUSE;
         if (memcmp(&other.name, &listener->name, sizeof other.name) == 0)
@@ -197,25 +206,68 @@ static int join(int fd, int primary, struct listener *first, struct listener *li
     return status ? status : store(primary, first);
 }
 
-static int is_receiver_at(void *context, int fd) {
-    const struct listener *listener = context;
-    struct sockaddr_un name = {0}, wanted;
-    socklen_t length = sizeof name, wanted_length;
-    if (hint_is(fd, HINT_LISTENER) || get_int(fd, SOL_SOCKET, SO_TYPE) != listener->type ||
-        place_address(listener->path, &wanted, &wanted_length) < 0)
-        return 0;
-    if (real.getsockname(fd, (void *)&name, &length) < 0 || memcmp(&name, &wanted, sizeof name) != 0)
-        return 0;
-    return fd + 1;
+/* The name that the socket living at path was bound by, which another may have been given since (rename). */
+static bool bound_name_at(const char *path, struct sockaddr_un *name) {
+    struct sockaddr_un address;
+    socklen_t length, name_length = sizeof *name;
+    if (place_address(path, &address, &length) < 0)
+        return false;
+    *name = address;
+    OWNED int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0 || real.connect(probe, (void *)&address, length) < 0)
+        return true; /* of another kind, or not ours to ask: the name that it has now */
+    memset(name, 0, sizeof *name);
+    return real.getpeername(probe, (void *)name, &name_length) == 0;
 }
 
-/* A socket at the path that this process was started with (LISTEN_FDS): the manager's file, not ours. */
-static int adopt(struct listener *listener) {
-    int found = proc_each_descriptor(is_receiver_at, listener);
-    if (!found)
+/* Is fd bound to the file at path? Who may not ask (SIOCUNIXFILE needs CAP_NET_ADMIN) compares names. */
+static bool is_bound_to(int fd, const char *path) {
+    struct stat bound, wanted;
+    struct sockaddr_un name = {0}, there;
+    socklen_t length = sizeof name;
+    OWNED int file = real.ioctl(fd, SIOCUNIXFILE);
+    if (file >= 0)
+        return fstat(file, &bound) == 0 && lstat(path, &wanted) == 0 && bound.st_dev == wanted.st_dev &&
+               bound.st_ino == wanted.st_ino;
+    return bound_name_at(path, &there) && real.getsockname(fd, (void *)&name, &length) == 0 &&
+           memcmp(&name, &there, sizeof name) == 0;
+}
+
+struct inherited {
+    const struct listener *listener;
+    int fd;        /* -1: none yet */
+    ino_t inode;   /* of its socket, of which there may be copies */
+    bool doubtful; /* several sockets go by that name */
+};
+
+static int note_receiver(void *context, int fd) {
+    struct inherited *found = context;
+    struct stat info;
+    if (hint_is(fd, HINT_LISTENER) || get_int(fd, SOL_SOCKET, SO_DOMAIN) != AF_UNIX ||
+        get_int(fd, SOL_SOCKET, SO_TYPE) != found->listener->type ||
+        !is_bound_to(fd, found->listener->path) || fstat(fd, &info) < 0)
+        return 0;
+    found->doubtful = found->doubtful || (found->fd >= 0 && info.st_ino != found->inode);
+    found->fd = fd;
+    found->inode = info.st_ino;
+    return 0;
+}
+
+/* A socket at the path that this process was started with (LISTEN_FDS): the manager's file, not ours. It
+ * may carry what an earlier process made of it. While that one still serves, it must not find that nobody
+ * listens any more. */
+static int adopt(struct listener *listener, int managed) {
+    struct listener before;
+    struct inherited found = {.listener = listener, .fd = managed};
+    if (managed < 0)
+        proc_each_descriptor(note_receiver, &found);
+    if (found.fd < 0 || found.doubtful)
         return -EADDRINUSE;
+    if (carry_read(found.fd, &before, sizeof before) >= 0)
+        listener->listening = before.listening;
     listener->file = (struct place_file){0};
-    return outcome_of(real.fcntl(found - 1, F_DUPFD_CLOEXEC, 0));
+    listener->adopted = 1;
+    return outcome_of(real.fcntl(found.fd, F_DUPFD_CLOEXEC, 0));
 }
 
 /* PATH.1, PATH.2 ...: processes that share one address with SO_REUSEPORT have a path each. */
@@ -235,10 +287,12 @@ static int take_numbered(struct listener *listener) {
     return -EADDRINUSE;
 }
 
-static int take_place(struct listener *listener) {
+static int take_place(struct listener *listener, int managed) {
+    if (managed >= 0)
+        return adopt(listener, managed);
     int socket = place_bind(listener->path, listener->type, NULL, &listener->file);
     if (socket == -EADDRINUSE)
-        socket = adopt(listener);
+        socket = adopt(listener, -1);
     if (socket == -EADDRINUSE && listener->reuse_port)
         socket = take_numbered(listener);
     return socket;
@@ -257,7 +311,7 @@ int listener_bind(int fd, const struct decision *decision, const struct sockaddr
         return swap_in(fd, household.same >= 0 ? household.same : household.primary, HINT_LISTENER);
     if (household.primary >= 0)
         return join(fd, household.primary, &household.first, &listener);
-    OWNED int socket = take_place(&listener);
+    OWNED int socket = take_place(&listener, household.managed);
     if (socket < 0)
         return socket;
     status = install(fd, socket, &listener);
@@ -274,6 +328,8 @@ int listener_bind(int fd, const struct decision *decision, const struct sockaddr
 static int revive(int fd, struct listener *listener) {
     if (listener->is_sibling)
         return -EINVAL;
+    if (listener->adopted)
+        return 0;
     struct place_file old = listener->file;
     OWNED int socket = place_bind(listener->path, listener->type, &old, &listener->file);
     return socket < 0 ? socket : install(fd, socket, listener);
@@ -290,6 +346,18 @@ int listener_listen(int fd, struct listener *listener, int backlog) {
     return store(fd, listener);
 }
 
+/* A manager's socket must outlive us, so it is not shut down: an empty message wakes a thread in accept,
+ * which finds that nobody listens, and wakes the next. */
+int listener_wake(const struct listener *listener) {
+    struct sockaddr_un address;
+    socklen_t length;
+    OWNED int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int status = sender < 0 ? -errno : place_address(listener->path, &address, &length);
+    if (status == 0)
+        sendto(sender, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (void *)&address, length);
+    return status < 0 ? status : 0; /* a full queue wakes everybody as well */
+}
+
 int listener_shutdown(int fd, struct listener *listener, int how) {
     if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR)
         return -EINVAL;
@@ -300,7 +368,9 @@ int listener_shutdown(int fd, struct listener *listener, int how) {
     listener->listening = 0;
     listener->shut = 1;
     int status = store(fd, listener);
-    return status ? status : outcome_of(real.shutdown(fd, SHUT_RDWR));
+    if (status)
+        return status;
+    return listener->adopted ? listener_wake(listener) : outcome_of(real.shutdown(fd, SHUT_RDWR));
 }
 
 int listener_connect(const struct listener *listener, const struct sockaddr *address, socklen_t length) {

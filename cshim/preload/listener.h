@@ -26,6 +26,7 @@ struct listener {
     uint8_t is_sibling; /* the path is another listener's */
     uint8_t sibling_count;
     uint8_t v6only, reuse_port;
+    uint8_t adopted; /* the socket is a manager's, who holds it too, and its file is not ours */
     struct place_file file;
     char path[SOCKET_PATH_ROOM];
     struct sibling siblings[MAX_SIBLINGS];
@@ -42,6 +43,7 @@ int listener_bind(int fd, const struct decision *decision, const struct sockaddr
                   uint16_t invented_port);
 int listener_listen(int fd, struct listener *listener, int backlog);
 int listener_shutdown(int fd, struct listener *listener, int how);
+int listener_wake(const struct listener *listener);
 int listener_connect(const struct listener *listener, const struct sockaddr *address, socklen_t length);
 int listener_ioctl(int fd, const struct listener *listener, unsigned long request, void *argument);
 int listener_get_option(int fd, const struct listener *listener, int level, int name, void *value,

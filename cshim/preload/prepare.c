@@ -5,6 +5,7 @@
 #include "follow.h"
 #include "guest.h"
 #include "hints.h"
+#include "keep.h"
 #include "listener.h"
 #include "proc.h"
 
@@ -34,15 +35,23 @@ static void read_environment(void) {
     _exit(2);
 }
 
-void prepare_look_at(void *context, int fd) {
+static void look_at(int fd, unsigned hint) {
     struct listener listener;
-    (void)context;
     if (carry_read(fd, &listener, sizeof listener) >= 0)
-        hint_set(fd, HINT_LISTENER);
+        hint_set(fd, hint);
 }
 
-static int look_at(void *context, int fd) {
-    prepare_look_at(context, fd);
+void prepare_look_at(void *context, int fd) {
+    (void)context;
+    look_at(fd, HINT_LISTENER);
+}
+
+static int look_at_inherited(void *context, int fd) {
+    (void)context;
+    if (!is_kept(fd)) {
+        look_at(fd, HINT_LISTENER | HINT_INHERITED);
+        keep(fd);
+    }
     return 0;
 }
 
@@ -81,7 +90,7 @@ void prepare(void) {
     if (environment.follow)
         follow_remember(environ);
     after_fork_in_child(hints_own);
-    proc_each_descriptor(look_at, NULL);
+    proc_each_descriptor(look_at_inherited, NULL);
     errno = saved;
     atomic_store_explicit(&prepared, true, memory_order_release);
 }

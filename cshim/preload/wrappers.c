@@ -8,6 +8,7 @@
 #include "follow.h"
 #include "guest.h"
 #include "hints.h"
+#include "keep.h"
 #include "prepare.h"
 #include "receive.h"
 #include "watch.h"
@@ -115,6 +116,8 @@ WRAPPER(int, ioctl, (int fd, unsigned long request, ...)) {
 
 WRAPPER(int, close, (int fd)) {
     ready();
+    if (is_kept(fd))
+        return ANSWER(-EBADF);
     if (hint_is(fd, HINT_LISTENER))
         return ANSWER(listener_close(fd));
     if (hint_of(fd))
@@ -122,25 +125,35 @@ WRAPPER(int, close, (int fd)) {
     return real.close(fd);
 }
 
+static int close_part(unsigned first, unsigned last) {
+    if (real.close_range)
+        return real.close_range(first, last, 0);
+    return (int)syscall(SYS_close_range, first, last, 0);
+}
+
 WRAPPER(int, close_range, (unsigned first, unsigned last, int flags)) {
     ready();
     /* Flags change whose descriptors are meant, or close nothing: then the kernel alone acts, and hints that
      * are left over do no harm. */
-    if (flags == 0 && first <= last)
+    if (flags == 0 && first <= last) {
         call_close_range(first, last);
+        return keep_around(first, last, close_part);
+    }
     if (real.close_range)
         return real.close_range(first, last, flags);
     return (int)syscall(SYS_close_range, first, last, flags);
 }
 
+/* The kernel's close_range(2) and libc's closefrom(3) do the same; glibc has the latter since 2.34, and a
+ * program that looks it up finds ours everywhere. Without either, one by one. */
 WRAPPER(void, closefrom, (int first)) {
     ready();
     unsigned from = first < 0 ? 0 : (unsigned)first;
     call_close_range(from, UINT32_MAX);
-    if (real.closefrom) /* glibc 2.34; a program that looks it up finds ours everywhere */
-        real.closefrom(first);
-    else
-        syscall(SYS_close_range, from, UINT32_MAX, 0);
+    if (keep_around(from, UINT32_MAX, close_part) < 0)
+        for (int fd = (int)from; fd < HINT_LIMIT; fd++)
+            if (!is_kept(fd))
+                real.close(fd);
 }
 
 WRAPPER(int, dup, (int fd)) {
@@ -153,11 +166,15 @@ WRAPPER(int, dup, (int fd)) {
 
 WRAPPER(int, dup2, (int from, int to)) {
     ready();
+    if (is_kept(to))
+        keep_away_from(to);
     return hint_of(from) || hint_of(to) ? ANSWER(call_dup_over(from, to, -1)) : real.dup2(from, to);
 }
 
 WRAPPER(int, dup3, (int from, int to, int flags)) {
     ready();
+    if (is_kept(to))
+        keep_away_from(to);
     if (!(hint_of(from) || hint_of(to)) || flags & ~O_CLOEXEC)
         return real.dup3(from, to, flags);
     return ANSWER(call_dup_over(from, to, flags));
@@ -317,6 +334,15 @@ WRAPPER(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *e
 
 /* ---- executing: the stack only, because a child of vfork may be here ---- */
 
+/* Only a failed call comes back. */
+#define BECOME(call)                                                                                         \
+    keep_across_exec(true);                                                                                  \
+    int result = call;                                                                                       \
+    int saved = errno;                                                                                       \
+    keep_across_exec(false);                                                                                 \
+    errno = saved;                                                                                           \
+    return result
+
 #define FOLLOW(variables)                                                                                    \
     ready();                                                                                                 \
     struct follow_room room = follow_measure(variables);                                                     \
@@ -325,27 +351,27 @@ WRAPPER(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *e
 
 WRAPPER(int, execve, (const char *path, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return real.execve(path, argv, extended);
+    BECOME(real.execve(path, argv, extended));
 }
 
 WRAPPER(int, execv, (const char *path, char *const argv[])) {
     FOLLOW(environ);
-    return real.execve(path, argv, extended);
+    BECOME(real.execve(path, argv, extended));
 }
 
 WRAPPER(int, execvp, (const char *file, char *const argv[])) {
     FOLLOW(environ);
-    return real.execvpe(file, argv, extended);
+    BECOME(real.execvpe(file, argv, extended));
 }
 
 WRAPPER(int, execvpe, (const char *file, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return real.execvpe(file, argv, extended);
+    BECOME(real.execvpe(file, argv, extended));
 }
 
 WRAPPER(int, fexecve, (int fd, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return real.fexecve(fd, argv, extended);
+    BECOME(real.fexecve(fd, argv, extended));
 }
 
 /* Arguments from first to NULL, in a new array on the stack; list stands behind the NULL afterwards. */
@@ -366,14 +392,14 @@ WRAPPER(int, execl, (const char *path, const char *first, ...)) {
     COLLECT(first);
     va_end(list);
     FOLLOW(environ);
-    return real.execve(path, argv, extended);
+    BECOME(real.execve(path, argv, extended));
 }
 
 WRAPPER(int, execlp, (const char *file, const char *first, ...)) {
     COLLECT(first);
     va_end(list);
     FOLLOW(environ);
-    return real.execvpe(file, argv, extended);
+    BECOME(real.execvpe(file, argv, extended));
 }
 
 WRAPPER(int, execle, (const char *path, const char *first, ...)) {
@@ -381,7 +407,7 @@ WRAPPER(int, execle, (const char *path, const char *first, ...)) {
     char *const *envp = va_arg(list, char *const *);
     va_end(list);
     FOLLOW(envp);
-    return real.execve(path, argv, extended);
+    BECOME(real.execve(path, argv, extended));
 }
 
 WRAPPER(int, posix_spawn,

@@ -1,20 +1,11 @@
 /** Daemons that replace themselves while connections come in: none is lost, the path stays the same. */
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  ask,
-  compile,
-  mapOf,
-  noCompiler,
-  Running,
-  scratchFolder,
-  startSender,
-  under,
-  until,
-} from "./harness.ts";
+import { program, testWith } from "../kit/require.ts";
+import { ask, compile, mapOf, Running, scratchFolder, startSender, under, until } from "./harness.ts";
 
-const missing = noCompiler ?? (existsSync("/usr/sbin/nginx") ? undefined : "nginx is not installed");
+const nginxTest = testWith(program("gcc"), program("nginx"));
 const folder = scratchFolder();
 const request = "GET / HTTP/1.0\r\n\r\n";
 
@@ -77,7 +68,7 @@ async function failuresDuring(question: () => Promise<string>, work: () => Promi
 const workerOf = async (question: () => Promise<string>) => /by (\d+)/.exec(await question())?.[1];
 
 for (const listen of ["listen 80;", "listen 80 reuseport;", "listen 80; listen [::]:80 ipv6only=on;"]) {
-  test.skipIf(missing !== undefined)(`nginx with ${listen} loses nothing when it reloads (HUP)`, async () => {
+  nginxTest(`nginx with ${listen} loses nothing when it reloads (HUP)`, async () => {
     await using nginx = await startNginx(`hup-${Bun.nanoseconds()}`, listen);
     const inode = statSync(nginx.path).ino;
     const failures = await failuresDuring(nginx.question, async () => {
@@ -92,12 +83,13 @@ for (const listen of ["listen 80;", "listen 80 reuseport;", "listen 80; listen [
   });
 }
 
-test.skipIf(missing !== undefined)(
+nginxTest(
   "nginx loses nothing when it replaces its own program (USR2, QUIT) with a cleaned environment",
   async () => {
     await using nginx = await startNginx("usr2", "listen 80;");
     const inode = statSync(nginx.path).ino;
     const old = nginx.master();
+    await nginx.question(); // from then on it takes signals
     const failures = await failuresDuring(nginx.question, async () => {
       process.kill(old, "SIGUSR2");
       await until(
