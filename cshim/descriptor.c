@@ -63,6 +63,14 @@ int sb_write(int fd, const void *buffer, int length) {
     return put < 0 ? -errno : (int)put;
 }
 
+/* 1: a write of up to PIPE_BUF bytes would not block, or would fail at once (pipe(7)); 0: not within
+ * timeout_ms. */
+int sb_wait_writable(int fd, int timeout_ms) {
+    struct pollfd one = {.fd = fd, .events = POLLOUT};
+    int ready = poll(&one, 1, timeout_ms);
+    return ready < 0 ? -errno : ready;
+}
+
 static int change_flags(int fd, int get, int set, int flag, int on) {
     int flags = fcntl(fd, get);
     if (flags < 0 || fcntl(fd, set, on ? flags | flag : flags & ~flag) < 0)

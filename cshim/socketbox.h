@@ -136,6 +136,7 @@ SB_EXPORT int sb_redirect(int from, int to);
 SB_EXPORT int sb_read(int fd, void *buffer, int length);
 SB_EXPORT int sb_peek(int fd, void *buffer, int length);
 SB_EXPORT int sb_write(int fd, const void *buffer, int length);
+SB_EXPORT int sb_wait_writable(int fd, int timeout_ms);
 SB_EXPORT int sb_set_inheritable(int fd, int inheritable);
 SB_EXPORT int sb_set_nonblocking(int fd, int nonblocking);
 SB_EXPORT int sb_shutdown(int fd, int how);

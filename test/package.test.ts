@@ -1,9 +1,10 @@
 /** What users get: the packed tarball in an empty folder, and the compiled executable under an empty environment. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import packageFile from "../package.json" with { type: "json" };
 import { hostileFolder } from "./kit/hostile.ts";
+import { program, root, testWith } from "./kit/require.ts";
 import { ask, freePort, must, ROOT, Running, run, scratch } from "./kit/running.ts";
 
 const BUN = join(ROOT, ".toolchain/bin/bun");
@@ -109,6 +110,20 @@ describe("the compiled executable", () => {
     expect([statSync(path).mode & 0o7777, statSync(path).uid]).toEqual([0o644, process.getuid!()]);
     expect(statSync(dirname(path)).mode & 0o022).toBe(0);
   });
+
+  testWith(root, program("unshare"))(
+    "starts where nothing may be executed in /tmp, nor written",
+    async () => {
+      const elsewhere = mkdtempSync("/var/tmp/sb-");
+      using _ = { [Symbol.dispose]: () => rmSync(elsewhere, { recursive: true }) };
+      const program = join(elsewhere, "socketbox");
+      copyFileSync(join(ROOT, "dist/socketbox"), program);
+      const script = 'mount -t tmpfs -o noexec,ro none /tmp && exec "$0" -p 0 -S @nobody';
+      await using server = new Running(["unshare", "-m", "sh", "-c", script, program], { cwd: elsewhere });
+      await server.until(/: ready: /);
+      expect(await server.stop()).toBe(0);
+    },
+  );
 
   test("serves under an empty environment, with nothing else installed", async () => {
     using elsewhere = scratch();

@@ -32,6 +32,9 @@ export async function main(host: Host, argv: readonly string[]): Promise<number>
         EXIT.usage,
         `this is not the name of a program; there are ${[...PROGRAMS.keys()].join(", ")}`,
       );
+    // Bun has put this in the place of bytes that are not UTF-8, so that a path, say, would lead somewhere else.
+    const lossy = argv.findIndex((word) => word.includes("\ufffd"));
+    if (lossy >= 0) throw new Failure(EXIT.usage, `word ${lossy + 1} of the command line is not UTF-8`);
     if (argv[0] === "--version" || argv[0] === "-V") {
       host.out(`${host.name} ${packageFile.version}\n`);
       return EXIT.ok;

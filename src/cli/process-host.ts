@@ -1,31 +1,62 @@
 /** The real world: this process's own streams, environment and signals. */
 import { writeSync } from "node:fs";
+import { native } from "../native/library.ts";
 import type { Host } from "../programs/host.ts";
+
+/** What a pipe that says it has room takes without blocking (pipe(7)). */
+const PIPE_BUF = 4096;
+/** How long a log that nobody reads may hold us up, once. */
+const PATIENCE_MS = 1000;
 
 /** `self` starts this program again; `name` is how it was called. */
 export function processHost(name: string, self: readonly string[]): Host {
   // Under systemd every line gets its time from the journal already (systemd.exec(5), JOURNAL_STREAM).
-  const timed = process.env.JOURNAL_STREAM === undefined;
+  const prefix = () => (process.env.JOURNAL_STREAM === undefined ? `${new Date().toISOString()} ` : "");
+  const log = new LogStream(
+    (lost) => `${prefix()}${name}: ${lost} lines of this log were lost: nobody read it\n`,
+  );
   return {
     name,
     env: process.env,
     self,
-    out: (text) => write(1, text),
-    log: (line) => write(2, `${timed ? `${new Date().toISOString()} ` : ""}${name}: ${line}\n`),
-    raw: (text) => write(2, text),
+    out: (text) => void write(1, text, -1),
+    log: (line) => log.write(`${prefix()}${name}: ${line}\n`),
+    raw: (text) => log.write(text),
     onSignal: (signal, handler) => void process.on(signal, handler),
   };
 }
 
-/** All of `text`, also into a pipe that is full or slow; a reader that has gone does not end a server. */
-function write(fd: number, text: string): void {
+/**
+ * Standard error. A pipe that is full and that nobody reads must not stop a server: after a while its lines are lost,
+ * and counted, until there is room again.
+ */
+class LogStream {
+  readonly #notice: (lost: number) => string;
+  #lost = 0;
+
+  constructor(notice: (lost: number) => string) {
+    this.#notice = notice;
+  }
+
+  write(text: string): void {
+    if (this.#lost > 0 && write(2, this.#notice(this.#lost), 0)) this.#lost = 0;
+    if (this.#lost > 0 || !write(2, text, PATIENCE_MS)) this.#lost += text.split("\n").length - 1;
+  }
+}
+
+/**
+ * Writes all of `text`, unless there is no room for longer than `patienceMs` (-1: it waits for ever); then the rest is
+ * left out, and the answer is false. A reader that has gone does not end a server.
+ */
+function write(fd: number, text: string, patienceMs: number): boolean {
   let rest = Buffer.from(text);
   while (rest.length > 0) {
+    if (native.sb_wait_writable(fd, patienceMs) === 0) return false;
     try {
-      rest = rest.subarray(writeSync(fd, rest));
+      rest = rest.subarray(writeSync(fd, rest, 0, Math.min(rest.length, PIPE_BUF)));
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return;
-      Bun.sleepSync(1);
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") return true;
     }
   }
+  return true;
 }

@@ -142,7 +142,7 @@ export function identityRequest(options: ParsedArgs<typeof IDENTITY_OPTIONS>): I
 function listenerOverrides(options: ParsedArgs<typeof OPTIONS>): ListenerOverrides {
   return {
     ...(options.address !== undefined && { address: addressOption("-l", options.address) }),
-    ...(options.port !== undefined && { port: numberOption("-p", options.port, 1, 65535) }),
+    ...(options.port !== undefined && { port: numberOption("-p", options.port, 0, 65535) }),
     ...(options.transparent && { transparent: true }),
     ...(options.freebind && { freebind: true }),
     ...(options.exclusive && { reuseAddress: false }),

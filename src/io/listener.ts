@@ -3,6 +3,7 @@ import type { ListenerSettings } from "../config/configuration.ts";
 import { formatEndpoint } from "../model/flow.ts";
 import { check, ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
+import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import { Fd } from "./fd.ts";
 import { isTcpSocket } from "./socket.ts";
 
@@ -25,8 +26,12 @@ export function bindListener(settings: ListenerSettings): Fd {
     device === undefined ? null : cString(device),
     netns === undefined ? null : cString(netnsPath(netns)),
   );
-  const where = netns === undefined ? "" : ` in network namespace ${netns}`;
-  return Fd.from(result, `bind ${formatEndpoint(address, port)}${where}`);
+  const where = [
+    ...(device === undefined ? [] : [` to interface ${device}`]),
+    ...(settings.transparent ? [" as a transparent socket"] : []),
+    ...(netns === undefined ? [] : [` in network namespace ${netns}`]),
+  ];
+  return Fd.from(result, `bind ${formatEndpoint(address, port)}${where.join("")}`);
 }
 
 /** An inherited socket, bound and perhaps listening. Throws when `fd` is not a TCP socket. */
@@ -37,9 +42,18 @@ export function adoptListener(fd: number): Fd {
   return new Fd(fd);
 }
 
-/** Opens the listener to clients; harmless when it is open already. */
+/** Opens the listener to clients; harmless when it is open already. Throws a SysError that names its address. */
 export function listen(listener: Fd, backlog: number): void {
-  check(native.sb_listen(listener.number, backlog), "listen");
+  const result = native.sb_listen(listener.number, backlog);
+  if (result < 0) check(result, `listen on ${boundTo(listener)}`);
+}
+
+/** `[address]:port` that the kernel says it is bound to: a port it chose itself is known only then. */
+export function boundTo(listener: Fd): string {
+  const words = new Uint32Array(FLOW_WORDS);
+  check(native.sb_flow_of(listener.number, words), "ask a listener for its address");
+  const { local, localPort } = flowOf(words, 0, 0);
+  return formatEndpoint(local, localPort);
 }
 
 /** ip-netns(8) keeps named namespaces there. */

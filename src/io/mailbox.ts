@@ -24,8 +24,8 @@ export interface Mailbox extends Disposable {
   readonly fromUid: number;
   /** Somebody else holds it too, and what is in it when we leave is for our successor. */
   readonly kept: boolean;
-  /** Takes its path away, so that a successor can have it; nothing where there is none. */
-  remove(): void;
+  /** Takes its path away, so that a successor can have it. Returns 0, also where there is none, or an errno. */
+  remove(): number;
   /** Lets nobody put anything more in; what is in it can still be taken. */
   refuse(): void;
 }
@@ -51,7 +51,7 @@ export function registerMailbox(path: string, slot: number, fromUid = ANYBODY): 
   if (length === 0) throw new SysError(`${step}: the server refused`, ERRNO.EACCES);
   if (!isRegistered(answer.subarray(0, length))) throw new SysError(`${step}: not an answer`, ERRNO.EPROTO);
   check(native.sb_set_nonblocking(fd.number, 1), step);
-  return mailbox(new Fd(fd.take()), fromUid, () => {});
+  return mailbox(new Fd(fd.take()), fromUid, () => 0);
 }
 
 /** An inherited socket that connections come through. */
@@ -59,7 +59,7 @@ export function wrapMailbox(fd: number, fromUid = ANYBODY): Mailbox {
   const step = `descriptor ${fd}`;
   const own = Fd.from(native.sb_duplicate(fd), step);
   wantSenders(own, fromUid, step);
-  return mailbox(own, fromUid, () => {});
+  return mailbox(own, fromUid, () => 0);
 }
 
 /**
@@ -85,7 +85,7 @@ export function receive(mailbox: Mailbox, flows: Uint32Array, max: number, stric
   return native.sb_receive_fds(mailbox.fd.number, flows, max, strict, mailbox.fromUid);
 }
 
-function mailbox(fd: Fd, fromUid: number, remove: () => void): Mailbox {
+function mailbox(fd: Fd, fromUid: number, remove: () => number): Mailbox {
   return {
     fd,
     fromUid,

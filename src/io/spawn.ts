@@ -1,5 +1,13 @@
 /** Starting programs, as children or in our place, as if nothing of Bun had been there before. */
-import { accessSync, constants, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+} from "node:fs";
 import { check, ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { structs } from "../native/structs.ts";
@@ -66,8 +74,11 @@ export function findProgram(name: string, path = "/usr/local/bin:/usr/bin:/bin")
     ? [name]
     : path.split(":").map((folder) => `${folder || "."}/${name}`);
   const found = candidates.find(isExecutable);
-  if (found === undefined) throw new SysError(`find program ${name}`, ERRNO.ENOENT);
-  return found;
+  if (found !== undefined) return found;
+  throw new SysError(
+    `find program ${name}`,
+    candidates.some((path) => existsSync(path)) ? ERRNO.EACCES : ERRNO.ENOENT,
+  );
 }
 
 /** Starts the command as a child. Throws a SysError when it cannot be started, a missing program included. */

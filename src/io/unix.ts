@@ -1,12 +1,13 @@
 /** Unix sockets that are bound at a path: made with exactly the mode wanted, and removed only while they are ours. */
 import { chmodSync, chownSync, lstatSync } from "node:fs";
+import { ERRNO } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { Fd } from "./fd.ts";
 
 export interface BoundUnix {
   readonly fd: Fd;
-  /** Takes the path away, unless somebody else's socket is there by now. */
-  remove(): void;
+  /** Takes the path away, unless somebody else's socket is there by now. Returns 0, or the errno of a failure. */
+  remove(): number;
 }
 
 /** uid and gid that a socket file shall have. */
@@ -30,7 +31,13 @@ export function bindUnix(path: string, type: number, mode: number, owner?: Owner
 /** The same for a socket that is bound at `path` already. */
 export function adoptUnix(path: string, fd: Fd): BoundUnix {
   const file = path.startsWith("@") ? undefined : lstatSync(path, { bigint: true, throwIfNoEntry: false });
-  return { fd, remove: () => void (file && native.sb_unbind_unix(cString(path), file.dev, file.ino)) };
+  return {
+    fd,
+    remove: () => {
+      const result = file ? native.sb_unbind_unix(cString(path), file.dev, file.ino) : 0;
+      return result === -ERRNO.ESTALE ? 0 : -result;
+    },
+  };
 }
 
 /** Where the socket is bound: a path, `@name`, or nothing; `undefined` for another kind of descriptor. */

@@ -1,6 +1,7 @@
 /** The helper library, loaded and proved: the rest of the program calls `native.sb_…` and nothing below. */
-import { dlopen } from "bun:ffi";
-import { helperLibrary } from "./assets.ts";
+import { dlopen, FFIType } from "bun:ffi";
+import { closeSync, readFileSync, writeSync } from "node:fs";
+import { compiled, helperLibrary } from "./assets.ts";
 import { structs } from "./structs.ts";
 import { symbols } from "./symbols.ts";
 
@@ -15,7 +16,26 @@ function load(path: string) {
   return native;
 }
 
-export const native: Native = load(helperLibrary);
+const MFD_CLOEXEC = 1;
+
+/**
+ * The library that is embedded in a compiled executable. Left to itself, Bun unpacks it below /tmp, where on many
+ * servers nothing may be executed; memory has no such rule (memfd_create(2)).
+ */
+function loadEmbedded(path: string): Native {
+  // Both C libraries answer to this name.
+  const libc = dlopen("libc.so.6", {
+    memfd_create: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
+  });
+  const fd = libc.symbols.memfd_create(cString("libsocketbox.so"), MFD_CLOEXEC);
+  if (fd < 0) return load(path);
+  writeSync(fd, readFileSync(path));
+  const native = load(`/proc/self/fd/${fd}`);
+  closeSync(fd);
+  return native;
+}
+
+export const native: Native = compiled ? loadEmbedded(helperLibrary) : load(helperLibrary);
 
 /** A C string: UTF-8 with its NUL. A NUL inside would silently cut it short. */
 export function cString(text: string): Buffer {

@@ -42,6 +42,7 @@ export const symbols = {
   sb_read: { args: [i32, ptr, i32], returns: number },
   sb_peek: { args: [i32, ptr, i32], returns: number },
   sb_write: { args: [i32, ptr, i32], returns: number },
+  sb_wait_writable: { args: [i32, i32], returns: number },
   sb_set_inheritable: { args: [i32, i32], returns: number },
   sb_set_nonblocking: { args: [i32, i32], returns: number },
   sb_shutdown: { args: [i32, i32], returns: number },

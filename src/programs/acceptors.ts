@@ -192,7 +192,7 @@ export class Acceptors {
       const sum = this.#members.reduce((total, { counters }) => total + counters.get(counter), 0);
       return `${sum} ${counter}`;
     })
-      .filter((text) => !text.startsWith("0 "))
+      .filter((text, index) => index === 0 || !text.startsWith("0 "))
       .join(", ");
   }
 }

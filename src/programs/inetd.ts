@@ -339,7 +339,9 @@ class Inetd implements Disposable {
     this.#stopping = true;
     this.#done = this.mailbox.kept;
     this.host.log(`stopping: ${this.#done ? "what has come is for the next one" : "taking what has come"}`);
-    this.mailbox.remove();
+    const errno = this.mailbox.remove();
+    if (errno)
+      this.host.log(`remove ${this.options.path}: ${errnoName(errno)}; whoever binds it next takes it over`);
     this.mailbox.refuse();
     this.#watch?.cancel();
     this.#watch = undefined;

@@ -5,10 +5,10 @@
 import { LISTENER_DEFAULTS } from "../config/configuration.ts";
 import type { Fd } from "../io/fd.ts";
 import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
+import { boundTo } from "../io/listener.ts";
 import { registerMailbox } from "../io/mailbox.ts";
 import { isUnixSocket } from "../io/socket.ts";
 import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
-import { formatEndpoint } from "../model/flow.ts";
 import { formatReceiver, type Target } from "../model/target.ts";
 import { native } from "../native/library.ts";
 import { Acceptors } from "./acceptors.ts";
@@ -147,7 +147,7 @@ function describe({ direct, registration, inherited }: ServeOptions, { plan, lis
     ? `slot ${registration.slot} of ${registration.path}`
     : inherited !== undefined
       ? `inherited descriptor ${inherited}`
-      : listeners.map(({ settings }) => formatEndpoint(settings.address, settings.port)).join(", ");
+      : listeners.map(({ fds }) => boundTo(fds[0]!)).join(", ");
   const what = direct ? `all to ${formatReceiver(direct)}` : `${plan.table.targets.length} targets`;
   return `ready: ${where}; ${what}${workers > 1 ? `; ${workers} acceptors` : ""}`;
 }

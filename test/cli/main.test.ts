@@ -94,7 +94,7 @@ describe("exit codes", () => {
   test.each<[string, string[], string[], number]>([
     ["0: answered", ["socketbox"], ["check", "-f", conf], EXIT.ok],
     ["1: a configuration that is not there", ["socketbox"], ["check", "-f", "/no/such/file"], EXIT.refused],
-    ["2: the command line", ["socketbox"], ["-p", "0"], EXIT.usage],
+    ["2: the command line", ["socketbox"], ["-p", "65536"], EXIT.usage],
     ["3: the kernel", ["socketbox-inetd"], ["/no/such/folder/s", "/bin/true"], EXIT.system],
     [
       "3: a program that is not there",
@@ -126,9 +126,9 @@ describe("socketbox", () => {
   test.each([
     [["constructor"], '"constructor" is one word too many'],
     [["chekc"], '"chekc" is one word too many'],
-    [["-p", "65536"], '-p: "65536" is out of range; expected a number from 1 to 65535'],
-    [["-p", "80x"], '-p: "80x" is out of range; expected a number from 1 to 65535'],
-    [["-p", "+80"], '-p: "+80" is out of range; expected a number from 1 to 65535'],
+    [["-p", "65536"], '-p: "65536" is out of range; expected a number from 0 to 65535'],
+    [["-p", "80x"], '-p: "80x" is out of range; expected a number from 0 to 65535'],
+    [["-p", "+80"], '-p: "+80" is out of range; expected a number from 0 to 65535'],
     [["-l", "localhost"], '-l: "localhost" is not an address; expected one such as :: or 192.0.2.1'],
     [["-b", "-1"], '-b: "-1" is out of range; expected a number from 0 to 2147483647'],
     [["-s", "x"], '-s: "x" is out of range; expected a number from 0 to 2147483647'],
