@@ -3,7 +3,12 @@ import { constants } from "node:os";
 
 export const { errno: ERRNO } = constants;
 
-const names = new Map(Object.entries(ERRNO).map(([name, value]) => [value as number, name]));
+/** What the kernel answers and `node:os` does not name (errno(3); the numbers are those of both our machines). */
+const UNNAMED = { ENONET: 64, ESHUTDOWN: 108, ETOOMANYREFS: 109, EHOSTDOWN: 112 } as const;
+
+const names = new Map(
+  Object.entries({ ...ERRNO, ...UNNAMED }).map(([name, value]) => [value as number, name]),
+);
 
 /** The words of strerror(3) for what a user of ours is likely to meet; others go by their name alone. */
 const words: Partial<Record<string, string>> = {

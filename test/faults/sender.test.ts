@@ -1,0 +1,54 @@
+/** Messages that a hostile process puts into a receiver's mailbox, which its mode lets it. */
+import { expect } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { program, testWith } from "../kit/require.ts";
+import { descriptors, ready, run, scratch } from "../kit/running.ts";
+
+testWith(program("python3"))("socketbox-inetd drops every message that brings no connection", async () => {
+  using folder = scratch();
+  await using inetd = await ready("socketbox-inetd", [folder.file("r"), "echo", "served"]);
+  const before = descriptors(inetd.pid);
+  writeFileSync(folder.file("sender.py"), SENDER);
+  const { code, out } = await run(["python3", folder.file("sender.py"), folder.file("r")]);
+  expect({ code, out }).toEqual({ code: 0, out: "unix stream: served\n64 KiB: served\nof 253: served\n" });
+  await inetd.until(/(?:end \d+[\s\S]*){3}/);
+  expect(descriptors(inetd.pid)).toBe(before);
+  const dropped = (reason: string) => inetd.log.split(`dropped a message: ${reason}`).length - 1;
+  expect(dropped("there is no socket in it")).toBe(3); // payloads alone, and an empty datagram
+  expect(dropped("what is in it is not a connection")).toBe(4); // a file, a datagram socket, two listeners
+  expect(await inetd.stop()).toBe(0);
+});
+
+const SENDER = `
+import os, socket, sys, tempfile
+path = sys.argv[1]
+out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+out.connect(path)
+file = tempfile.TemporaryFile()
+datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+listener = socket.create_server(("127.0.0.1", 0))
+local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+local.bind("\\0" + path + "-listener")
+local.listen()
+
+out.send(b"x" * 20)
+out.send(b"x" * 65536)
+out.send(b"")
+for wrong in file, datagram, listener, local:
+    socket.send_fds(out, [b"\\0"], [wrong.fileno()])
+
+def answer(name, end):
+    end.settimeout(20)
+    print(name + ":", end.makefile().read().strip(), flush=True)
+
+def passed(payload, others=()):
+    mine, theirs = socket.socketpair()
+    socket.send_fds(out, [payload], [theirs.fileno(), *others])
+    theirs.close()
+    return mine
+
+answer("unix stream", passed(b"\\0"))
+answer("64 KiB", passed(b"y" * 65536))
+answer("of 253", passed(b"\\0", [file.fileno()] * 252))
+`;
