@@ -70,7 +70,7 @@ static int socket_from(int sockets, int family) {
             return -ETIMEDOUT;
         if (count < 0 && errno != EINTR)
             return -errno;
-        int received = count < 0 ? 0 : sb_receive_fds(sockets, &flow, 1, 0, SB_ANYBODY);
+        int received = count < 0 ? 0 : sb_receive_fds(sockets, &flow, 1, 0, SB_ANYBODY, NULL);
         if (received < 0)
             return received;
         if (received == 0)

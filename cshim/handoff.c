@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -146,14 +147,15 @@ int sb_receive_message(int socket, void *buffer, int size, int32_t fd[1]) {
     return (int)length;
 }
 
-static int receive_one(int socket, struct sb_flow *flow, int strict, uint32_t from_uid) {
-    char payload[MAX_PAYLOAD];
+static int receive_one(int socket, struct sb_flow *flow, int strict, uint32_t from_uid,
+                       char payload[MAX_PAYLOAD]) {
     union control control;
-    struct iovec iov = {.iov_base = payload, .iov_len = sizeof payload};
+    struct iovec iov = {.iov_base = payload, .iov_len = MAX_PAYLOAD};
     struct msghdr message = {.msg_iov = &iov,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
+    memset(payload, 0, MAX_PAYLOAD);
     SB_CLOSE int fd = -1;
     ssize_t length = receive_message(socket, &message, &fd);
     if (length < 0)
@@ -182,12 +184,16 @@ static int receive_one(int socket, struct sb_flow *flow, int strict, uint32_t fr
 /* Receives up to max connections. Returns how many entries of flows are filled; an entry whose fd is negative
  * was a message without a usable socket: -EBADMSG none in it, -EPROTOTYPE one of the wrong kind, -EMFILE lost
  * for want of a descriptor, -EACCES not sent by from_uid (SB_ANYBODY: do not look). 0: none is waiting.
+ * payloads_or_null has 128 bytes for each entry, which take its message; what a short one leaves is zero.
  * -ENODATA: the sender of a connected socket has gone. -EMFILE: no descriptor is free; what waits goes on
  * waiting. */
-int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict, uint32_t from_uid) {
+int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict, uint32_t from_uid,
+                   void *payloads_or_null) {
     int count = 0;
+    char ignored[MAX_PAYLOAD], *payloads = payloads_or_null;
     while (count < max) {
-        int status = receive_one(socket, &flows[count], strict, from_uid);
+        int status = receive_one(socket, &flows[count], strict, from_uid,
+                                 payloads ? payloads + (ptrdiff_t)count * MAX_PAYLOAD : ignored);
         if (status == -EINTR)
             continue;
         if (status == -EAGAIN || status == -EWOULDBLOCK)

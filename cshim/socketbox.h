@@ -115,7 +115,8 @@ SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int clear_
 SB_EXPORT int sb_send_fds(int socket, const int32_t *fds, int count, const void *payload, int length);
 #define SB_ANYBODY UINT32_MAX
 SB_EXPORT int sb_want_senders(int socket);
-SB_EXPORT int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict, uint32_t from_uid);
+SB_EXPORT int sb_receive_fds(int socket, struct sb_flow *flows, int max, int strict, uint32_t from_uid,
+                             void *payloads_or_null);
 SB_EXPORT int sb_receive_message(int socket, void *buffer, int size, int32_t fd[1]);
 
 /* epoll.c */

@@ -71,7 +71,7 @@ static void passes_connections(void) {
         clients[i] = client_of(port);
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
     CHECK("nothing is received while nothing was sent",
-          sb_receive_fds(pair[1], received, CLIENTS, 2, SB_ANYBODY) == 0);
+          sb_receive_fds(pair[1], received, CLIENTS, 2, SB_ANYBODY, NULL) == 0);
     while (got < CLIENTS) {
         int count = sb_accept(listener, flows, ROOM, 0);
         for (int i = 0; i < count; i++) {
@@ -84,7 +84,7 @@ static void passes_connections(void) {
     }
     CHECK("batches of connections are accepted and passed on", got == CLIENTS && sent == CLIENTS);
     CHECK("and received with the addresses they came with",
-          sb_receive_fds(pair[1], received, CLIENTS, 2, SB_ANYBODY) == CLIENTS &&
+          sb_receive_fds(pair[1], received, CLIENTS, 2, SB_ANYBODY, NULL) == CLIENTS &&
               received[0].local_port == port && memcmp(received[CLIENTS - 1].remote, loopback, 16) == 0);
     for (int i = 0; i < CLIENTS; i++) {
         close(clients[i]);
@@ -92,7 +92,7 @@ static void passes_connections(void) {
     }
     close(pair[0]);
     CHECK("the end of a connected sender is told",
-          sb_receive_fds(pair[1], received, 1, 2, SB_ANYBODY) == -ENODATA);
+          sb_receive_fds(pair[1], received, 1, 2, SB_ANYBODY, NULL) == -ENODATA);
     close(pair[1]);
     close(listener);
     free(flows);
@@ -150,16 +150,16 @@ static void refuses_what_is_no_connection(void) {
     int before = open_count();
     send_message(pair[0], -1, 0);
     CHECK("a message without a socket says so",
-          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY) == 1 && flow->fd == -EBADMSG);
+          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY, NULL) == 1 && flow->fd == -EBADMSG);
     send_message(pair[0], pair[0], 1);
     CHECK("a datagram socket is no connection",
-          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY) == 1 && flow->fd == -EPROTOTYPE);
+          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY, NULL) == 1 && flow->fd == -EPROTOTYPE);
     send(pair[0], "", 0, 0);
     CHECK("an empty datagram is not the end",
-          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY) == 1 && flow->fd == -EBADMSG);
+          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY, NULL) == 1 && flow->fd == -EBADMSG);
     send_message(pair[0], stream[0], 253);
     CHECK("of many descriptors the first is taken",
-          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY) == 1 && flow->fd >= 0);
+          sb_receive_fds(pair[1], flow, 1, 2, SB_ANYBODY, NULL) == 1 && flow->fd >= 0);
     sb_close(flow->fd);
     CHECK("and the others are closed", open_count() == before);
     close(pair[0]);

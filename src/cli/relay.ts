@@ -1,6 +1,7 @@
 /** The command line of `socketbox-relay`: every letter of the original, with a long name beside it. */
 import { resolve } from "node:path";
 import type { ArgsDef, ParsedArgs } from "citty";
+import { parseDuration } from "../config/duration.ts";
 import { Fault } from "../config/fault.ts";
 import { pathFault } from "../config/path.ts";
 import {
@@ -10,14 +11,7 @@ import {
   RELAY_DEFAULTS,
   type RelaySettings,
 } from "../config/relay.ts";
-import {
-  parseDuration,
-  parseInlet,
-  parsePerSource,
-  parseScope,
-  parseSource,
-  parseUpstream,
-} from "../config/relay-words.ts";
+import { parseInlet, parsePerSource, parseScope, parseSource, parseUpstream } from "../config/relay-words.ts";
 import { interfaceIndex } from "../io/connect.ts";
 import { parseAddress } from "../model/address.ts";
 import type { Nat64, Upstream } from "../model/upstream.ts";

@@ -1,6 +1,7 @@
 /** What a configuration file says, in either language: the server's own settings, listeners, and the draft. */
 import type { Address } from "../model/address.ts";
 import type { Diagnostic } from "../model/diagnostic.ts";
+import type { ProxyReceiving } from "../model/proxy.ts";
 import type { Draft } from "../routing/draft.ts";
 
 export interface ServerSettings {
@@ -28,6 +29,8 @@ export interface ListenerSettings {
   readonly backlog: number;
   /** Clear IPV6_TRANSPARENT on every accepted socket before it is sent. */
   readonly clearTransparent: boolean;
+  /** Absent where no PROXY header is ever looked for. */
+  readonly proxy?: ProxyReceiving;
   /** A name below /run/netns, or a path. */
   readonly netns?: string;
   /** Bind to this network interface (SO_BINDTODEVICE). */

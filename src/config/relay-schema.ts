@@ -1,35 +1,12 @@
 /** The shape of a relay's TOML file, as schema.ts is for the server's. */
 import * as v from "valibot";
-import { BALANCES, CONNECTIONS_MAX, PROXY_MODES, RELAY_DEFAULTS } from "./relay.ts";
-import {
-  DURATION_SECONDS_LAST,
-  DURATIONS,
-  INLETS,
-  NAT64_PREFIXES,
-  PER_SOURCE,
-  UPSTREAMS,
-} from "./relay-words.ts";
-import { addresses, oneOrMore, table, text, whole } from "./schema.ts";
+import { durationSchema as duration } from "./duration.ts";
+import { PROXY_KEYS } from "./proxy.ts";
+import { BALANCES, CONNECTIONS_MAX, RELAY_DEFAULTS } from "./relay.ts";
+import { INLETS, NAT64_PREFIXES, PER_SOURCE, UPSTREAMS } from "./relay-words.ts";
+import { oneOrMore, table, text, whole } from "./schema-parts.ts";
 
 const UPSTREAM_PATTERN = "^(\\[[^\\]]+\\]:[0-9]+|[^:\\[\\]]+:[0-9]+|unix:[/@].+)$";
-
-const duration = (description: string, ms: number) =>
-  v.optional(
-    v.pipe(
-      v.union(
-        [
-          v.pipe(
-            v.number(DURATIONS),
-            v.minValue(0, DURATIONS),
-            v.maxValue(DURATION_SECONDS_LAST, `0 to ${DURATION_SECONDS_LAST}`),
-          ),
-          text(DURATIONS, { pattern: "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)?$" }),
-        ],
-        DURATIONS,
-      ),
-      v.metadata({ description, default: ms / 1000 }),
-    ),
-  );
 
 const choice = <const Choices extends readonly [string, ...string[]]>(
   choices: Choices,
@@ -43,7 +20,7 @@ const choice = <const Choices extends readonly [string, ...string[]]>(
     ),
   );
 
-const { timeouts, proxy } = RELAY_DEFAULTS;
+const { timeouts } = RELAY_DEFAULTS;
 
 const RelaySchema = table(
   {
@@ -84,9 +61,7 @@ const RelaySchema = table(
     "client-netns": v.optional(
       text("a name", { description: "What a v2 header calls the network namespace that clients are in." }),
     ),
-    proxy: choice(PROXY_MODES, "Whether clients in proxy-from send a PROXY header.", proxy.mode),
-    "proxy-from": addresses("Who may send a PROXY header."),
-    "proxy-timeout": duration("How long a PROXY header may take to come.", proxy.waitMs),
+    ...PROXY_KEYS,
     "connect-timeout": duration(
       "How long a target may take to answer; 0: as long as the kernel tries.",
       timeouts.connect,

@@ -1,16 +1,16 @@
 /** A relay's TOML file, from text to settings. Its shape is in relay-schema.ts. */
 import { parse, TomlError } from "smol-toml";
-import type { AddressPattern } from "../model/address.ts";
 import type { Upstream } from "../model/upstream.ts";
+import { parseDuration } from "./duration.ts";
 import { Fault, Findings, quoted } from "./fault.ts";
 import { misshapes, prune, type Shape } from "./issues.ts";
 import { Places, type Way } from "./places.ts";
-import { type ProxyReceiving, RELAY_DEFAULTS, type RelayReading, type RelaySettings } from "./relay.ts";
+import { readProxy } from "./proxy.ts";
+import { RELAY_DEFAULTS, type RelayReading, type RelaySettings } from "./relay.ts";
 import { type RelayDocument, RelayDocumentSchema } from "./relay-schema.ts";
 import {
   INLETS,
   type InterfaceIndex,
-  parseDuration,
   parseInlet,
   parseNat64,
   parsePerSource,
@@ -18,7 +18,6 @@ import {
   parseUpstream,
   UPSTREAMS,
 } from "./relay-words.ts";
-import { hostBitsFault, parsePattern, withoutHostBits } from "./words.ts";
 
 type Relay = RelayDocument["relay"][number];
 
@@ -96,7 +95,7 @@ class Reader {
       ...(relay.netns !== undefined && { netns: relay.netns }),
       ...(relay["send-proxy"] !== undefined && { sendProxy: relay["send-proxy"] === "v1" ? 1 : 2 }),
       ...(relay["client-netns"] !== undefined && { clientNetns: relay["client-netns"] }),
-      proxy: this.#proxy(relay, way),
+      proxy: readProxy(relay, way, this.#places, this.#findings),
       timeouts: {
         connect: this.#duration(relay, "connect-timeout", timeouts.connect, way),
         idle: this.#duration(relay, "idle-timeout", timeouts.idle, way),
@@ -105,30 +104,6 @@ class Reader {
       },
       max: relay.max ?? RELAY_DEFAULTS.max,
     };
-  }
-
-  #proxy(relay: Partial<Relay>, way: Way): ProxyReceiving {
-    const { proxy } = RELAY_DEFAULTS;
-    const mode = relay.proxy ?? proxy.mode;
-    const from = this.#list(relay["proxy-from"], [...way, "proxy-from"], (text, item) =>
-      this.#prefix(text, item),
-    );
-    if (mode !== "never" && relay["proxy-from"] === undefined) {
-      const fault = new Fault(
-        `proxy is ${quoted(mode)}, and nobody may send a header`,
-        "proxy-from beside it",
-      );
-      this.#findings.error(this.#places.ofValue([...way, "proxy"]), fault);
-    }
-    return { mode, from, waitMs: this.#duration(relay, "proxy-timeout", proxy.waitMs, way) };
-  }
-
-  #prefix(text: string, way: Way): AddressPattern | Fault {
-    const pattern = parsePattern("proxy-from", text);
-    const fault = pattern instanceof Fault ? undefined : hostBitsFault("proxy-from", pattern);
-    if (!fault || pattern instanceof Fault) return pattern;
-    this.#findings.warning(this.#places.ofValue(way), fault);
-    return withoutHostBits(pattern);
   }
 
   #duration(relay: Partial<Relay>, key: keyof Relay, byDefault: number, way: Way): number {

@@ -10,9 +10,6 @@ export const UPSTREAMS = '"[ADDRESS]:PORT", "A.B.C.D:PORT", "NAME:PORT", "unix:/
 export const INLETS = '"unix:/path", "unix:@name", "slot:NR:/path" or "fd:N"';
 export const NAT64_PREFIXES = 'a prefix of 96 or 64 bits, such as "64:ff9b::/96"';
 export const PER_SOURCE = '"N" or "N/LENGTH"';
-export const DURATIONS = 'seconds, or "500ms", "10s", "2m", "1h"';
-/** The longest time that can be asked for: a day. */
-export const DURATION_SECONDS_LAST = 86_400;
 const SLOT_LAST = 0xffffffff;
 const HOST_NAME =
   /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$/;
@@ -89,16 +86,6 @@ export function parsePerSource(text: string): NonNullable<RelaySettings["perSour
   const length = parseNumber("per-source length", lengthText, 1, 128);
   if (most instanceof Fault) return most;
   return length instanceof Fault ? length : { most, prefixLength: length };
-}
-
-/** Milliseconds. */
-export function parseDuration(name: string, value: number | string): number | Fault {
-  const found = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(String(value));
-  if (!found) return new Fault(`${name} is ${quoted(String(value))}`, DURATIONS);
-  const ms = Math.round(Number(found[1]) * { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[found[2] || "s"]!);
-  return ms <= DURATION_SECONDS_LAST * 1000
-    ? ms
-    : new Fault(`${name} ${quoted(String(value))} is too long`, `at most ${DURATION_SECONDS_LAST} seconds`);
 }
 
 function unixPath<Value>(path: string, value: (path: string) => Value): Value | Fault {

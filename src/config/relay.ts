@@ -1,8 +1,11 @@
 /** What one relay is told, by `[[relay]]` or by the command line. */
-import type { Address, AddressPattern } from "../model/address.ts";
+import type { Address } from "../model/address.ts";
 import type { Diagnostic } from "../model/diagnostic.ts";
+import type { ProxyReceiving } from "../model/proxy.ts";
 import { WAIT_MS_DEFAULT } from "../model/target.ts";
 import type { Nat64, Upstream } from "../model/upstream.ts";
+
+import { PROXY_DEFAULTS } from "./proxy.ts";
 
 /** Where its connections come from. */
 export type Inlet =
@@ -15,18 +18,6 @@ export type Inlet =
 
 export const BALANCES = ["round-robin", "least-connections", "source"] as const;
 export type Balance = (typeof BALANCES)[number];
-
-export const PROXY_MODES = ["require", "optional", "never"] as const;
-export type ProxyMode = (typeof PROXY_MODES)[number];
-
-/** The PROXY protocol, received. */
-export interface ProxyReceiving {
-  readonly mode: ProxyMode;
-  /** Who may send a header. From anybody else none is looked for. */
-  readonly from: readonly AddressPattern[];
-  /** How long a header may take to come. */
-  readonly waitMs: number;
-}
 
 /** In milliseconds; 0: for ever. */
 export interface RelayTimeouts {
@@ -68,7 +59,7 @@ export const CONNECTIONS_MAX = 1_000_000;
 export const RELAY_DEFAULTS = {
   balance: "round-robin",
   retryMs: 10_000,
-  proxy: { mode: "never", from: [], waitMs: 3_000 },
+  proxy: PROXY_DEFAULTS,
   // An idle session is not a fault; one whose other half will never end is, some day.
   timeouts: { connect: WAIT_MS_DEFAULT, idle: 0, halfClosed: 3_600_000, total: 0 },
   max: CONNECTIONS_MAX,

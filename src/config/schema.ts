@@ -8,6 +8,8 @@
 import * as v from "valibot";
 import { QUEUE_DEFAULT, UNIX_PATH_MAX, WAIT_MS_DEFAULT } from "../model/target.ts";
 import { LISTENER_DEFAULTS, REGISTRY_DEFAULTS, SERVER_DEFAULTS } from "./configuration.ts";
+import { PROXY_KEYS } from "./proxy.ts";
+import { addresses, flag, oneOrMore, table, text, whole } from "./schema-parts.ts";
 import { PORT_FIRST, PORT_LAST } from "./words.ts";
 
 export const QUEUE_LAST = 1_000_000;
@@ -19,7 +21,6 @@ const BACKLOG_LAST = 0x7fffffff;
 /** -1 means "no change" to setresuid(2). */
 const ID_LAST = 0xfffffffe;
 
-export const ADDRESSES = '"ADDRESS", "ADDRESS/LENGTH" or "ADDRESS/MASK"';
 export const PORTS = `${PORT_FIRST} to ${PORT_LAST}, or a range such as "8000-8010"`;
 export const RECEIVERS = '"unix:/path", "unix:@name", "fd:N" or "slot:N"';
 export const ACTIONS = '"unix:/path", "unix:@name", "fd:N", "slot:N", "table:NAME", "target:NAME" or "deny"';
@@ -32,55 +33,13 @@ const PER_USER_LAST = 100_000;
 
 const RECEIVER_PATTERN = "unix:[/@].+|fd:[0-9]+|slot:.+";
 
-/** What an editor shows and checks beside the kind of value. */
-interface Notes {
-  readonly description?: string;
-  readonly pattern?: string;
-  readonly default?: string | number | boolean;
-  readonly examples?: readonly (string | number)[];
-}
-
-export function text(expected: string, notes: Notes) {
-  return v.pipe(v.string(expected), v.nonEmpty(expected), v.metadata({ ...notes }));
-}
-
-export function whole(first: number, last: number, notes: Notes, expected = `${first} to ${last}`) {
-  return v.pipe(
-    v.number(expected),
-    v.integer(expected),
-    v.minValue(first, expected),
-    v.maxValue(last, expected),
-    v.metadata({ ...notes }),
-  );
-}
-
-export function flag(notes: Notes) {
-  return v.optional(v.pipe(v.boolean("true or false"), v.metadata({ ...notes })));
-}
-
-/** A table with these keys and no others. Its message lists them. */
-export function table<const Entries extends v.ObjectEntries>(entries: Entries, notes: Notes) {
-  return v.pipe(v.strictObject(entries, Object.keys(entries).join(", ")), v.metadata({ ...notes }));
-}
-
-/** One value, or a list of alternatives. */
-export function oneOrMore<const Item extends v.GenericSchema>(item: Item, expected: string, notes: Notes) {
-  const list = v.pipe(v.array(item, expected), v.minLength(1, expected));
-  return v.optional(v.pipe(v.union([item, list], expected), v.metadata({ ...notes })));
-}
-
-export const addresses = (description: string) => {
-  const item = text(ADDRESSES, { pattern: "^[0-9A-Fa-f:.]+(/[0-9A-Fa-f:.]+)?$" });
-  return oneOrMore(item, ADDRESSES, { description, examples: ["2001:db8::/64", "192.0.2.1"] });
-};
-
 const ports = (description: string) => {
   const number = whole(PORT_FIRST, PORT_LAST, {}, PORTS);
   const item = v.union([number, text(PORTS, { pattern: "^[0-9]+(-[0-9]+)?$" })], PORTS);
   return oneOrMore(item, PORTS, { description, examples: [443, "8000-8010"] });
 };
 
-export const identity = (noun: string, description: string) => {
+const identity = (noun: string, description: string) => {
   const expected = `a ${noun}'s name or number`;
   return v.pipe(
     v.union([text(expected, {}), whole(0, ID_LAST, {}, expected)], expected),
@@ -163,6 +122,7 @@ const ListenSchema = table(
         examples: ["eth0"],
       }),
     ),
+    ...PROXY_KEYS,
   },
   { description: "Where the server listens." },
 );

@@ -14,6 +14,7 @@ import { Fault, Findings, quoted } from "./fault.ts";
 import { misshapes, prune } from "./issues.ts";
 import { isRelative, pathFault, templateFault } from "./path.ts";
 import { Places, type Way } from "./places.ts";
+import { readProxy } from "./proxy.ts";
 import { ACTIONS, type Document, RECEIVERS, SLOT_LAST, WAIT_SECONDS_LAST, WAITS } from "./schema.ts";
 import { Targets } from "./targets.ts";
 import { readRegistries } from "./toml-registry.ts";
@@ -147,6 +148,7 @@ class DocumentReader {
 
   #readListener(name: string, listen: Listen, way: Way): ListenerSettings {
     const { netns, device } = listen;
+    const proxy = readProxy(listen, way, this.#places, this.#findings);
     for (const [key, value] of Object.entries({ netns, device })) this.#mustBePlain(value, [...way, key]);
     return {
       name,
@@ -158,6 +160,7 @@ class DocumentReader {
       reusePort: listen["reuse-port"] ?? LISTENER_DEFAULTS.reusePort,
       backlog: listen.backlog ?? LISTENER_DEFAULTS.backlog,
       clearTransparent: listen["clear-transparent"] ?? LISTENER_DEFAULTS.clearTransparent,
+      ...(proxy.mode !== "never" && { proxy }),
       ...(netns !== undefined && { netns }),
       ...(device !== undefined && { device }),
     };

@@ -8,7 +8,8 @@ import { formatReceiver, type Receiver, type Target } from "../model/target.ts";
 import { ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
-import { DATAGRAM_PAYLOAD, SLOT_PAYLOAD } from "../wire/handoff.ts";
+import { DATAGRAM_PAYLOAD, proxiedPayload, SLOT_PAYLOAD } from "../wire/handoff.ts";
+import type { ProxyEnds } from "../wire/proxy.ts";
 import { Fd } from "./fd.ts";
 import { Queue } from "./queue.ts";
 import { EVENT, type Reactor, type Watch } from "./reactor.ts";
@@ -26,6 +27,8 @@ export interface DeliveryEvents {
   delivered(count: number): void;
   /** The way to a receiver has broken (errno > 0, with the step that failed), or stands again (0). */
   way(receiver: string, step: string, errno: number): void;
+  /** The true ends of connections that came through a proxy, by descriptor: they travel on with them. */
+  readonly proxied: ReadonlyMap<number, ProxyEnds>;
   /** The other end of an inherited socket is gone for good. */
   lost(receiver: Receiver): void;
 }
@@ -181,9 +184,7 @@ export class Delivery {
   #send(count: number): number {
     for (let attempt = 0; attempt < 2; attempt++) {
       if (!this.#socket && !this.#connect()) return 0;
-      const { fds } = this.#queue;
-      const { number } = this.#socket!;
-      const result = native.sb_send_fds(number, fds, count, this.#payload, this.#payload.length);
+      const result = this.#sendOver(this.#socket!.number, count);
       if (result >= 0) {
         if (this.#broken) this.#report("send", 0);
         this.#queue.dropFirst(result);
@@ -204,6 +205,31 @@ export class Delivery {
       if (attempt > 0) this.#report("send", -result);
     }
     return 0;
+  }
+
+  /** How many of the first `count` went; -errno when the first did not. One call, but for what came through a proxy. */
+  #sendOver(socket: number, count: number): number {
+    let sent = 0;
+    while (sent < count) {
+      const fds = this.#queue.fds.subarray(sent);
+      const { payload, alike } = this.#payloadOf(fds, count - sent);
+      const result = native.sb_send_fds(socket, fds, alike, payload, payload.length);
+      if (result < 0) return sent || result;
+      sent += result;
+      if (result < alike) break;
+    }
+    return sent;
+  }
+
+  /** What the first of them is sent with, and how many from it on go with the same. */
+  #payloadOf(fds: Int32Array, count: number): { payload: Uint8Array; alike: number } {
+    const { proxied } = this.#events;
+    if (proxied.size === 0) return { payload: this.#payload, alike: count };
+    const ends = proxied.get(fds[0]!);
+    if (ends) return { payload: proxiedPayload(this.#payload, ends), alike: 1 };
+    let alike = 1;
+    while (alike < count && !proxied.has(fds[alike]!)) alike++;
+    return { payload: this.#payload, alike };
   }
 
   /** Gives up those of the first `count` whose client has gone. Returns how many. */

@@ -4,7 +4,9 @@
  */
 import { check, ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
-import type { StrictMode } from "../wire/handoff.ts";
+import { FLOW_WORDS, setEnds } from "../routing/record.ts";
+import { endsOfPayload, PAYLOAD_MAX, type StrictMode } from "../wire/handoff.ts";
+import type { ProxyEnds } from "../wire/proxy.ts";
 import { encodeRegistration, isRegistered, REGISTERED } from "../wire/registration.ts";
 import { Fd } from "./fd.ts";
 import { FAMILY, SOCK, socketKind } from "./socket.ts";
@@ -80,10 +82,30 @@ export function adoptMailbox(
   return { ...wrapMailbox(found.fd, fromUid), kept: true, refuse: () => {} };
 }
 
-/** Takes up to `flows.length / FLOW_WORDS` connections; see sb_receive_fds for the numbers that come back. */
-export function receive(mailbox: Mailbox, flows: Uint32Array, max: number, strict: StrictMode): number {
-  return native.sb_receive_fds(mailbox.fd.number, flows, max, strict, mailbox.fromUid);
+/**
+ * Takes up to `max` connections; see sb_receive_fds for the numbers that come back. Where the sender says that one
+ * came through a proxy, its record has the true ends, and `proxied` is called with where it starts.
+ */
+export function receive(
+  mailbox: Pick<Mailbox, "fromUid"> & { readonly fd: { readonly number: number } },
+  flows: Uint32Array,
+  max: number,
+  strict: StrictMode,
+  proxied: (at: number, ends: ProxyEnds) => void = () => {},
+): number {
+  const most = Math.min(max, PAYLOADS);
+  const count = native.sb_receive_fds(mailbox.fd.number, flows, most, strict, mailbox.fromUid, payloads);
+  for (let i = 0; i < count; i++) {
+    const ends = endsOfPayload(payloads.subarray(i * PAYLOAD_MAX, (i + 1) * PAYLOAD_MAX));
+    if (!ends) continue;
+    setEnds(flows, i * FLOW_WORDS, ends);
+    proxied(i * FLOW_WORDS, ends);
+  }
+  return count;
 }
+
+const PAYLOADS = 64;
+const payloads = new Uint8Array(PAYLOADS * PAYLOAD_MAX);
 
 function mailbox(fd: Fd, fromUid: number, remove: () => number): Mailbox {
   return {

@@ -14,6 +14,10 @@ export const REASONS = [
   "receiver-gone",
   /** The client reset the connection while it waited, or before it could be accepted. */
   "client-gone",
+  /** The PROXY header that it must begin with is missing, wrong, or from somebody who may not send one. */
+  "proxy-header",
+  /** Its PROXY header did not come in time. */
+  "proxy-timeout",
   /** A limit on connections was reached. */
   "limit",
   /** The server was told to stop at once. */

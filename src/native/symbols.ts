@@ -23,7 +23,7 @@ export const symbols = {
 
   sb_send_fds: { args: [i32, ptr, i32, ptr, i32], returns: number },
   sb_want_senders: { args: [i32], returns: number },
-  sb_receive_fds: { args: [i32, ptr, i32, i32, u32], returns: number },
+  sb_receive_fds: { args: [i32, ptr, i32, i32, u32, ptr], returns: number },
   sb_receive_message: { args: [i32, ptr, i32, ptr], returns: number },
 
   sb_epoll_create: { args: [], returns: number },

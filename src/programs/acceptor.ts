@@ -6,17 +6,19 @@ import { parentPort, receiveMessageOnPort } from "node:worker_threads";
 import { BATCH } from "../io/deliver.ts";
 import { Deliveries } from "../io/deliveries.ts";
 import { Fd } from "../io/fd.ts";
+import { Headers } from "../io/headers.ts";
 import { Journal } from "../io/journal.ts";
-import { ANYBODY } from "../io/mailbox.ts";
+import { ANYBODY, receive } from "../io/mailbox.ts";
 import { EVENT, Reactor, type Watch } from "../io/reactor.ts";
 import type { Reason } from "../model/reason.ts";
 import { ERRNO } from "../native/errno.ts";
 import { native } from "../native/library.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import { route } from "../routing/match.ts";
-import { FLOW_WORDS } from "../routing/record.ts";
+import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import { DENIED, type Table } from "../routing/table.ts";
 import type { StrictMode } from "../wire/handoff.ts";
+import type { ProxyEnds } from "../wire/proxy.ts";
 import { type Adopted, type Change, Counters, type Order, type Report, type Source } from "./orders.ts";
 
 type ServeOrder = Extract<Order, { kind: "serve" }>;
@@ -51,6 +53,9 @@ class Acceptor {
   readonly #counters: Counters;
   #table: Table;
   readonly #deliveries: Deliveries;
+  /** Ends that a PROXY header has told, by descriptor; a descriptor that comes anew has none. */
+  readonly #proxied = new Map<number, ProxyEnds>();
+  readonly #headers: Headers;
   readonly #strict: StrictMode;
   readonly #waitingMax: number;
   readonly #wake: Fd;
@@ -78,17 +83,25 @@ class Acceptor {
       waiting: (change) => this.#counters.add("waiting", change),
       delivered: (count) => this.#counters.add("delivered", count),
       way: (receiver, step, errno) => this.#report({ kind: "way", receiver, step, errno }),
+      proxied: this.#proxied,
       lost: (receiver) => this.#report({ kind: "lost", receiver }),
+    });
+    this.#headers = new Headers(this.#reactor, {
+      waiting: (change) => this.#counters.add("waiting", change),
+      told: (fd, ends) => this.#proxied.set(fd, ends),
+      arrived: (flow, listener) => this.#handOff(flow, 1, listener),
+      refused: (reason, flow, listener) => this.#refuse(reason, flow, 0, listener),
     });
     this.#reactor.watch(this.#wake.number, EVENT.in, () => this.#obey());
     for (const holder of order.holders) this.#deliveries.hold(holder.slot, holder.fd);
-    this.#adopt(order.adopted);
     for (const source of order.sources) this.#open(source);
+    this.#adopt(order.adopted);
   }
 
   run(): void {
     this.#reactor.run(() => this.#counters.turn());
     for (const { fd } of this.#sources) fd.close();
+    this.#headers.close();
     this.#deliveries.close("shutdown");
     this.#journal.newSecond();
     this.#wake.close();
@@ -110,10 +123,11 @@ class Acceptor {
   /** The heart: one batch of connections is taken, matched, and handed off. Returns how many there were, or -errno. */
   #take(source: Source): number {
     const flows = this.#flows;
+    const told: [at: number, ends: ProxyEnds][] = [];
     const count =
       source.kind === "listener"
         ? native.sb_accept(source.fd, flows, this.#appetite(), source.clearTransparent ? 1 : 0)
-        : native.sb_receive_fds(source.fd, flows, BATCH, this.#strict, ANYBODY);
+        : receive(mailboxOf(source), flows, BATCH, this.#strict, (at, ends) => told.push([at, ends]));
     if (count < 0) {
       this.#cannotTake(source, -count);
       return count;
@@ -121,9 +135,27 @@ class Acceptor {
     this.#ones = count === 1 ? this.#ones + 1 : 0;
     if (count > 0 && this.#trouble !== undefined) this.#recovered();
     this.#counters.add("accepted", count);
-    this.#handOff(flows, count, source.listener);
+    if (this.#proxied.size > 0) this.#forgetProxied(flows, count);
+    for (const [at, ends] of told) this.#proxied.set(fdOf(flows, at), ends);
+    this.#handOff(flows, source.proxy ? this.#readHeaders(flows, count, source) : count, source.listener);
     if (this.#counters.get("waiting") >= this.#waitingMax) this.#pause(0);
     return count;
+  }
+
+  /** Their numbers were others' before. */
+  #forgetProxied(flows: Uint32Array, count: number): void {
+    for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) this.#proxied.delete(fdOf(flows, at));
+  }
+
+  /** Moves to the front what can be handed off now, and returns how many that are. */
+  #readHeaders(flows: Uint32Array, count: number, { listener, proxy }: Source): number {
+    let to = 0;
+    for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
+      if (fdOf(flows, at) >= 0 && !this.#headers.isReady(flows, at, listener, proxy!)) continue;
+      flows.copyWithin(to, at, at + FLOW_WORDS);
+      to += FLOW_WORDS;
+    }
+    return to / FLOW_WORDS;
   }
 
   #handOff(flows: Uint32Array, count: number, listener: number): void {
@@ -143,7 +175,15 @@ class Acceptor {
   /** What waited elsewhere is looked up in our own table. */
   #adopt(adopted: readonly Adopted[]): void {
     this.#counters.add("accepted", adopted.length);
-    for (const { flow, listener } of adopted) this.#handOff(flow, 1, listener);
+    for (const { flow, listener } of adopted) {
+      const source = this.#sources.find((open) => open.source.listener === listener)?.source;
+      this.#proxied.delete(fdOf(flow, 0));
+      const proxied = isProxied(flow);
+      if (proxied) this.#proxied.set(fdOf(flow, 0), flowOf(flow, 0, listener));
+      // One that waited for its header comes with its real ends, and begins anew.
+      const ready = proxied || !source?.proxy || this.#headers.isReady(flow, 0, listener, source.proxy);
+      if (ready) this.#handOff(flow, 1, listener);
+    }
   }
 
   /**
@@ -228,11 +268,14 @@ class Acceptor {
         break;
       case "release":
         this.#closeSources();
-        this.#report({ kind: "released", waiting: this.#deliveries.takeWaiting() });
+        this.#report({
+          kind: "released",
+          waiting: [...this.#deliveries.takeWaiting(), ...this.#headers.takeWaiting()],
+        });
         break;
       case "resume":
-        this.#adopt(order.adopted);
         for (const source of order.sources) this.#open(source);
+        this.#adopt(order.adopted);
         break;
       case "stop":
         this.#stop();
@@ -307,6 +350,16 @@ class Acceptor {
 function closeSource({ fd, watch }: OpenSource): void {
   watch?.cancel();
   fd.close();
+}
+
+function mailboxOf({ fd }: Source) {
+  return { fd: { number: fd }, fromUid: ANYBODY };
+}
+
+/** Whether the record has other ends than the connection itself: a PROXY header has told them. */
+function isProxied(flow: Uint32Array): boolean {
+  const real = new Uint32Array(FLOW_WORDS);
+  return native.sb_flow_of(fdOf(flow, 0), real) === 0 && real.some((word, index) => word !== flow[index]);
 }
 
 /** Descriptors are signed: a lost connection has -errno there. */

@@ -87,6 +87,7 @@ export function sourcesOf(
     kind: "listener",
     listener: numbers.of(settings.name),
     clearTransparent: settings.clearTransparent,
+    proxy: settings.proxy,
     shared,
     ending,
     worker: index % workers,

@@ -1,5 +1,6 @@
 /** What the control plane (main thread) and an acceptor (Worker) say to each other. */
 import type { Entry } from "../io/journal.ts";
+import type { ProxyReceiving } from "../model/proxy.ts";
 import { REASONS, type Reason } from "../model/reason.ts";
 import type { Receiver } from "../model/target.ts";
 import type { Table } from "../routing/table.ts";
@@ -15,6 +16,8 @@ export interface Source {
   /** The number of the listener (ListenerNames), for routes that name one. */
   readonly listener: number;
   readonly clearTransparent: boolean;
+  /** Absent where no PROXY header is looked for. */
+  readonly proxy?: ProxyReceiving | undefined;
   /** Other acceptors wait on the same listener: only one of them is woken for each connection. */
   readonly shared: boolean;
   readonly ending: Ending;
@@ -47,7 +50,7 @@ export interface Change {
   readonly table: Table;
   readonly add: readonly Source[];
   /** The sources that stay, with what may have changed of them. The others are closed, each by its `ending`. */
-  readonly keep: readonly Pick<Source, "id" | "listener" | "clearTransparent">[];
+  readonly keep: readonly Pick<Source, "id" | "listener" | "clearTransparent" | "proxy">[];
 }
 
 /** To the acceptor. After the first, an order is read when `wake` (an eventfd) is signalled. */

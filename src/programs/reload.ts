@@ -69,6 +69,7 @@ function apply(
       id,
       listener: numbers.of(settings.name),
       clearTransparent: settings.clearTransparent,
+      proxy: settings.proxy,
     })),
   );
   registrar?.serve(registries);

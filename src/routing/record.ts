@@ -41,6 +41,15 @@ export function flowOf(flows: Uint32Array, at: number, listener: number): Flow {
   };
 }
 
+/** Puts other ends into the record that starts at word `at`; its last word stays. */
+export function setEnds(flows: Uint32Array, at: number, ends: Omit<Flow, "listener">): void {
+  const start = flows.byteOffset + at * Uint32Array.BYTES_PER_ELEMENT;
+  const bytes = new Uint8Array(flows.buffer, start, 2 * ADDRESS_BYTES);
+  bytes.set(ends.local, 0);
+  bytes.set(ends.remote, ADDRESS_BYTES);
+  flows[at + PORTS_WORD] = portsWord(ends.localPort, ends.remotePort);
+}
+
 export function portsWord(local: number, remote: number): number {
   return (local | (remote << 16)) >>> 0;
 }

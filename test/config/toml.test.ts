@@ -308,7 +308,7 @@ describe("to", () => {
 });
 
 const LISTEN_KEYS =
-  "name, address, port, transparent, freebind, reuse-address, reuse-port, backlog, clear-transparent, netns, device";
+  "name, address, port, transparent, freebind, reuse-address, reuse-port, backlog, clear-transparent, netns, device, proxy, proxy-from, proxy-timeout";
 const RECEIVERS = '"unix:/path", "unix:@name", "fd:N" or "slot:N"';
 const ACTIONS = '"unix:/path", "unix:@name", "fd:N", "slot:N", "table:NAME", "target:NAME" or "deny"';
 const ADDRESSES = '"ADDRESS", "ADDRESS/LENGTH" or "ADDRESS/MASK"';

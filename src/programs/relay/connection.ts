@@ -6,8 +6,8 @@ import type { Names } from "../../io/names.ts";
 import { takeProxyHeader } from "../../io/proxy-header.ts";
 import { EVENT, type Reactor, type Watch } from "../../io/reactor.ts";
 import { type Pipes, RELAY_EVENTS, RESULT, Splice } from "../../io/splice.ts";
-import { matches } from "../../model/address.ts";
 import type { Flow } from "../../model/flow.ts";
+import { headerOf } from "../../model/proxy.ts";
 import { formatUpstream, upstreamOf } from "../../model/upstream.ts";
 import { errnoName } from "../../native/errno.ts";
 import { native } from "../../native/library.ts";
@@ -93,10 +93,9 @@ export class Connection {
       this.end("client-reset", errnoName(-status));
       return;
     }
-    const { mode, from } = this.#around.settings.proxy;
-    const trusted = mode !== "never" && from.some((pattern) => matches(pattern, this.flow.remote));
-    if (trusted) this.#readHeader(0);
-    else if (mode === "require") this.end("proxy-header", "the sender is not in proxy-from");
+    const header = headerOf(this.#around.settings.proxy, this.flow.remote);
+    if (header === "read") this.#readHeader(0);
+    else if (header === "refuse") this.end("proxy-header", "the sender is not in proxy-from");
     else this.#connect();
   }
 
