@@ -70,7 +70,7 @@ const RELAYS: Relay[] = [
       const settings = { ...LISTENER_DEFAULTS, address: parseAddress("127.0.0.1")!, port };
       using listener = bindListener(settings);
       listen(listener, 4096);
-      const args = ["-l", "3", "-c", "127.0.0.1", "-p", String(target)];
+      const args = ["-l", "3", "-c", "127.0.0.1", "-p", String(target), "--log", "none"];
       const running = new Running([bin("socketbox-relay"), ...args], { stdio: [listener.number] });
       await running.until(/: ready: /);
       return running;
