@@ -5,7 +5,7 @@
  * prints seconds load ping PORT COUNT         COUNT times 64 bytes there and back over one connection; prints
  * p50 and p99, us load connect PORT COUNT WIDTH  COUNT connections, each 64 bytes there and back, WIDTH at a
  * time; prints seconds load idle PORT COUNT         COUNT connections, 64 bytes there and back on each;
- * prints "open" and waits for stdin
+ * prints "open" and stays
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -186,7 +186,7 @@ static void idle(const char *port, int count) {
         exchange(dial(port, 0), message);
     printf("open\n");
     fflush(stdout);
-    (void)!read(0, message, 1);
+    pause();
 }
 
 int main(int argc, char **argv) {

@@ -166,7 +166,7 @@ async function memory(relay: Relay, target: number): Promise<[number, number] | 
   await using running = await relay.start(port, target);
   await numbers("connect", port, 100, WIDTH);
   const empty = rss(running.pid);
-  await using client = new Running(["sh", "-c", `sleep 600 | ${load} idle ${port} ${IDLE}`]);
+  await using client = new Running([load, "idle", String(port), String(IDLE)]);
   try {
     await client.until(/open/, 30_000);
   } catch {
