@@ -17,17 +17,17 @@ export function python(code: string, args: readonly (string | number)[] = [], op
   return new Running(pythonCommand(code, ...args), options);
 }
 
-/** Run to its end: what it printed. Throws when it fails. */
+/** Run to its end: what it printed on standard output. Throws when it fails. */
 export async function pythonOutput(code: string, ...args: readonly (string | number)[]): Promise<string> {
   const running = python(code, args);
   const exit = await running.ended();
   if (exit !== 0) throw new Error(`python: exit ${exit}\n${running.log}`);
-  return running.log;
+  return running.out;
 }
 
-/** The lines of JSON among what a program said. */
-export function said<Line>(log: string): Line[] {
-  return log
+/** The lines of JSON among what a program has printed. */
+export function said<Line>(out: string): Line[] {
+  return out
     .split("\n")
     .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line));

@@ -30,6 +30,7 @@ export interface Options {
 export class Running implements AsyncDisposable {
   readonly #process: Bun.Subprocess;
   #log = "";
+  #out = "";
   readonly #reading: Promise<void>;
 
   constructor(command: readonly string[], options: Options = {}) {
@@ -39,9 +40,13 @@ export class Running implements AsyncDisposable {
       stdio: ["ignore", "pipe", "pipe", ...(options.stdio ?? [])] as never,
     });
     const { stdout, stderr } = this.#process;
-    this.#reading = Promise.all([stdout, stderr].map((stream) => this.#read(stream as ReadableStream))).then(
-      () => {},
-    );
+    const reading = [
+      this.#read(stdout as ReadableStream, (text) => {
+        this.#out += text;
+      }),
+      this.#read(stderr as ReadableStream),
+    ];
+    this.#reading = Promise.all(reading).then(() => {});
   }
 
   get pid(): number {
@@ -51,6 +56,11 @@ export class Running implements AsyncDisposable {
   /** Everything that it has written so far, both streams. */
   get log(): string {
     return this.#log;
+  }
+
+  /** What it has written to standard output alone: in the log, pieces of a line may lie apart. */
+  get out(): string {
+    return this.#out;
   }
 
   /** Waits for a match in the log. Throws with the log when the program ends without it, or after `ms`. */
@@ -92,9 +102,13 @@ export class Running implements AsyncDisposable {
     await this.ended();
   }
 
-  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
+  async #read(stream: ReadableStream<Uint8Array>, keep: (text: string) => void = () => {}): Promise<void> {
     const decoder = new TextDecoder();
-    for await (const chunk of stream) this.#log += decoder.decode(chunk, { stream: true });
+    for await (const chunk of stream) {
+      const text = decoder.decode(chunk, { stream: true });
+      keep(text);
+      this.#log += text;
+    }
   }
 }
 

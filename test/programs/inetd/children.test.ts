@@ -1,5 +1,5 @@
 /** What a child of socketbox-inetd is given, looked at from inside. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { existsSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { pythonOutput, said } from "../../kit/python.ts";
@@ -74,32 +74,34 @@ describe("a child", () => {
         .map((line) => line.split("=")),
     );
 
-  test.each([
+  for (const [address, shown] of [
     ["127.0.0.1", "127.0.0.1"],
     ["::1", "::1"],
-  ])("finds both ends of a connection to %s in its environment", async (address, shown) => {
-    using folder = scratch();
-    await using _server = await inetd(folder.file("s"), printNames);
-    const script = `
+  ] as const) {
+    testPython(`finds both ends of a connection to ${address} in its environment`, async () => {
+      using folder = scratch();
+      await using _server = await inetd(folder.file("s"), printNames);
+      const script = `
 client, accepted = connection(sys.argv[2])
 say(client=client.getsockname()[1], server=client.getpeername()[1])
 hand(sys.argv[1], accepted)
 accepted.close()
 print(ask(client), end="")`;
-    const out = await pythonOutput(script, folder.file("s"), address);
-    const [ends] = said<{ client: number; server: number }>(out);
-    expect(parsed(out.slice(out.indexOf("\n") + 1))).toEqual({
-      PROTO: "TCP",
-      TCPLOCALIP: shown,
-      TCPLOCALPORT: String(ends!.server),
-      TCPREMOTEIP: shown,
-      TCPREMOTEPORT: String(ends!.client),
-      REMOTE_ADDR: shown,
-      REMOTE_PORT: String(ends!.client),
-      SERVER_ADDR: shown,
-      SERVER_PORT: String(ends!.server),
+      const out = await pythonOutput(script, folder.file("s"), address);
+      const [ends] = said<{ client: number; server: number }>(out);
+      expect(parsed(out.slice(out.indexOf("\n") + 1))).toEqual({
+        PROTO: "TCP",
+        TCPLOCALIP: shown,
+        TCPLOCALPORT: String(ends!.server),
+        TCPREMOTEIP: shown,
+        TCPREMOTEPORT: String(ends!.client),
+        REMOTE_ADDR: shown,
+        REMOTE_PORT: String(ends!.client),
+        SERVER_ADDR: shown,
+        SERVER_PORT: String(ends!.server),
+      });
     });
-  });
+  }
 
   testPython("of a Unix stream has no addresses, not even those of inetd's own environment", async () => {
     using folder = scratch();

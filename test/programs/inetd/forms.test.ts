@@ -109,7 +109,7 @@ describe("socketbox-inetd-p", () => {
       ]);
       expect(await client.ended()).toBe(EXIT.peerGone);
       expect(await registry.ended()).toBe(0);
-      expect(said(registry.log)).toEqual([
+      expect(said(registry.out)).toEqual([
         { ready: path },
         { request: "01000000f0000001" },
         ...[0, 1, 2].map((n) => ({ answer: `heard number ${n}\n` })),
@@ -120,20 +120,22 @@ describe("socketbox-inetd-p", () => {
     },
   );
 
-  test.each([
+  for (const [answer, message] of [
     ["", "the server refused"],
     ["81000000", "not an answer"],
     ["8000000000", "not an answer"],
-  ])("an answer of %p is a refusal", async (answer, message) => {
-    using folder = scratch();
-    const path = folder.file("registry");
-    await using registry = python(REGISTRY, [path, 0, answer]);
-    await registry.until(/ready/);
-    const { code, out } = await run([bin("socketbox-inetd-p"), path, "1", "/bin/true"]);
-    expect(code).toBe(EXIT.system);
-    expect(out).toContain(message);
-    await registry.ended();
-  });
+  ] as const) {
+    testPython(`takes an answer of "${answer}" for a refusal`, async () => {
+      using folder = scratch();
+      const path = folder.file("registry");
+      await using registry = python(REGISTRY, [path, 0, answer]);
+      await registry.until(/ready/);
+      const { code, out } = await run([bin("socketbox-inetd-p"), path, "1", "/bin/true"]);
+      expect(code).toBe(EXIT.system);
+      expect(out).toContain(message);
+      await registry.ended();
+    });
+  }
 
   test("says when nobody is at the path", async () => {
     using folder = scratch();

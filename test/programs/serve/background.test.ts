@@ -87,7 +87,7 @@ describe("-d", () => {
     const missing = await attempt("-f", "none.conf", "-p", String(port));
     expect(missing.code).toBe(EXIT.refused);
     expect(missing.out).toContain("none.conf");
-    const usage = await attempt("-f", "good.conf", "-p", "0");
+    const usage = await attempt("-f", "good.conf", "-p", "65536");
     expect(usage.code).toBe(EXIT.usage);
     const busy = Bun.listen({ hostname: "::", port, socket: { data() {} } });
     const taken = await attempt("-f", "good.conf", "-p", String(port));

@@ -40,7 +40,7 @@ async function becomeProgram(
 ) {
   const running = new Running([...before, SOCKETBOX, ...words, "-e", ...pythonCommand(PROGRAM, ...args)]);
   await running.until(/\{.*\}\n/);
-  return { running, became: said<Became>(running.log)[0]! };
+  return { running, became: said<Became>(running.out)[0]! };
 }
 
 describe("-e", () => {

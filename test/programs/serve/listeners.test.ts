@@ -188,22 +188,25 @@ os.set_inheritable(listening.fileno(), True)
 say(port=listening.getsockname()[1])
 os.execv(sys.argv[3], [sys.argv[3], "-s", str(listening.fileno()), *sys.argv[4:]])`;
 
-  test.each([
+  for (const [version, state] of [
     ["6", "bound"],
     ["6", "listening"],
     ["4", "bound"],
     ["4", "listening"],
-  ])("takes an inherited IPv%s socket that is %s", async (version, state) => {
-    using folder = scratch();
-    await using target = await receiver(folder.file("r"), "here");
-    await using server = python(INHERIT, [version, state, SOCKETBOX, "-S", folder.file("r")]);
-    await server.until(/ready: inherited descriptor \d+; all to /);
-    const { port } = said<{ port: number }>(server.log)[0]!;
-    const address = version === "4" ? "127.0.0.1" : "::1";
-    expect(await ask(port, address)).toBe("here");
-    expect((await seenBy(target, 1))[0]).toMatchObject({ local: [address, port], nonblocking: false });
-    expect(await server.stop()).toBe(0);
-  });
+  ] as const) {
+    testPython(`takes an inherited IPv${version} socket that is ${state}`, async () => {
+      using folder = scratch();
+      await using target = await receiver(folder.file("r"), "here");
+      await using server = python(INHERIT, [version, state, SOCKETBOX, "-S", folder.file("r")]);
+      await server.until(/"port"/);
+      await server.until(/ready: inherited descriptor \d+; all to /);
+      const { port } = said<{ port: number }>(server.out)[0]!;
+      const address = version === "4" ? "127.0.0.1" : "::1";
+      expect(await ask(port, address)).toBe("here");
+      expect((await seenBy(target, 1))[0]).toMatchObject({ local: [address, port], nonblocking: false });
+      expect(await server.stop()).toBe(0);
+    });
+  }
 
   testPython("refuses a descriptor that is no TCP socket, or not open at all", async () => {
     for (const fd of ["0", "99"]) {

@@ -33,7 +33,7 @@ export async function receiver(path: string, name = "receiver"): Promise<Running
 /** What the receiver has seen, once that is so many connections: its words may come after its answer. */
 export async function seenBy(receiver: Running, count: number): Promise<Seen[]> {
   await receiver.until(new RegExp(`(?:"payload"[\\s\\S]*?){${count}}\\n`));
-  return said<Seen>(receiver.log).filter((line) => line.payload !== undefined);
+  return said<Seen>(receiver.out).filter((line) => line.payload !== undefined);
 }
 
 /** What is answered at that address from inside the namespace; `refused` when nobody is there. */

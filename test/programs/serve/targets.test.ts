@@ -172,25 +172,27 @@ ours.close()
 say(gone=True)
 say(exit=server.wait())`;
 
-  test.each(["SOCK_STREAM", "SOCK_SEQPACKET", "SOCK_DGRAM"])(
-    "sends everything over an inherited %s socket, and ends with 11 when its peer has gone",
-    async (kind) => {
-      const port = await freePort();
-      await using keeper = python(KEEPER, [kind, SOCKETBOX, port]);
-      await keeper.until(/: ready: /);
-      for (let n = 0; n < 3; n++) expect(await ask(port, "127.0.0.1")).toBe(`number ${n}`);
-      await keeper.until(/gone/);
-      // A datagram socket learns that its peer has gone by sending to it.
-      if (kind === "SOCK_DGRAM") await ask(port, "127.0.0.1").catch(() => "");
-      expect(await keeper.ended()).toBe(0);
-      const lines = said<Partial<Seen> & { exit?: number }>(keeper.log);
-      for (const seen of lines.slice(0, 3)) {
-        expect(seen).toMatchObject({ payload: "00", descriptors: 1, nonblocking: false });
-      }
-      expect(lines.at(-1)).toEqual({ exit: EXIT.peerGone });
-      expect(keeper.log).toContain("its peer has gone");
-    },
-  );
+  for (const kind of ["SOCK_STREAM", "SOCK_SEQPACKET", "SOCK_DGRAM"] as const) {
+    testPython(
+      `sends everything over an inherited ${kind} socket, and ends with 11 when its peer has gone`,
+      async () => {
+        const port = await freePort();
+        await using keeper = python(KEEPER, [kind, SOCKETBOX, port]);
+        await keeper.until(/: ready: /);
+        for (let n = 0; n < 3; n++) expect(await ask(port, "127.0.0.1")).toBe(`number ${n}`);
+        await keeper.until(/gone/);
+        // A datagram socket learns that its peer has gone by sending to it.
+        if (kind === "SOCK_DGRAM") await ask(port, "127.0.0.1").catch(() => "");
+        expect(await keeper.ended()).toBe(0);
+        const lines = said<Partial<Seen> & { exit?: number }>(keeper.out);
+        for (const seen of lines.slice(0, 3)) {
+          expect(seen).toMatchObject({ payload: "00", descriptors: 1, nonblocking: false });
+        }
+        expect(lines.at(-1)).toEqual({ exit: EXIT.peerGone });
+        expect(keeper.log).toContain("its peer has gone");
+      },
+    );
+  }
 
   test("refuses a descriptor that is no Unix socket before anything listens", async () => {
     const port = await freePort();
@@ -237,7 +239,7 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
       await using server = await ready("socketbox", ["-P", `258:${folder.file("registry")}`, "-f", file]);
       expect(await server.ended()).toBe(EXIT.peerGone);
       expect(await registry.ended()).toBe(0);
-      expect(said(registry.log).slice(1)).toEqual([
+      expect(said(registry.out).slice(1)).toEqual([
         { request: "0100000000000102" },
         { answer: "four" },
         { answer: "six" },
