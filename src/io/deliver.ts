@@ -4,7 +4,7 @@
  * nobody else is held up by it.
  */
 import type { Reason } from "../model/reason.ts";
-import { formatReceiver, type Receiver, type Target } from "../model/target.ts";
+import type { Receiver, Target } from "../model/target.ts";
 import { ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
@@ -97,7 +97,7 @@ export class Delivery {
     this.#payload = receiver.kind === "slot" ? SLOT_PAYLOAD : DATAGRAM_PAYLOAD;
     this.#path = cString(receiver.kind === "unix" ? receiver.path : "");
     // Each acceptor has a descriptor of its own for it: closing one must not close another's.
-    if (receiver.kind === "fd") this.#use(Fd.from(native.sb_duplicate(receiver.fd), this.#name));
+    if (receiver.kind === "fd") this.#use(Fd.from(native.sb_duplicate(receiver.fd), this.#target.name));
   }
 
   /** Takes the connection of the record at word `at`; true when it is the first, and `flush` has to be called. */
@@ -262,7 +262,8 @@ export class Delivery {
   #tellGivenUp(reason: Reason, position: number): void {
     const { flows } = this.#queue;
     const [at, listener] = [this.#queue.recordAt(position), this.#queue.listener(position)];
-    this.#events.gaveUp(reason, this.#name, flows, at, listener);
+    // By the name of a template, not of each path: or whoever walks through a prefix fills the log.
+    this.#events.gaveUp(reason, this.#target.name, flows, at, listener);
   }
 
   /** After any change: says how many wait, and listens for room exactly while something waits for it. */
@@ -340,7 +341,8 @@ export class Delivery {
   }
 
   #report(step: string, errno: number): void {
-    if (errno !== this.#broken) this.#events.way(this.#name, step, errno);
+    const filled = this.#target.receiver !== this.#receiver;
+    if (errno !== this.#broken && !filled) this.#events.way(this.#target.name, step, errno);
     this.#broken = errno;
   }
 
@@ -354,9 +356,5 @@ export class Delivery {
   /** The slot that its receiver has registered for. */
   get slot(): number | undefined {
     return this.#receiver.kind === "slot" ? this.#receiver.slot : undefined;
-  }
-
-  get #name(): string {
-    return this.#target.receiver === this.#receiver ? this.#target.name : formatReceiver(this.#receiver);
   }
 }
