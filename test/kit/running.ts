@@ -35,7 +35,8 @@ export class Running implements AsyncDisposable {
 
   constructor(command: readonly string[], options: Options = {}) {
     this.#process = Bun.spawn([...command], {
-      env: { ...process.env, PATH, ...options.env },
+      // What is said to the tests alone is not for the programs under test.
+      env: { ...process.env, SOCKETBOX_REQUIRE_ALL: undefined, PATH, ...options.env },
       cwd: options.cwd ?? ROOT,
       stdio: ["ignore", "pipe", "pipe", ...(options.stdio ?? [])] as never,
     });
