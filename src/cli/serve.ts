@@ -73,6 +73,11 @@ const OPTIONS = {
     description: "no rules: all over this inherited socket",
     valueHint: "FD",
   },
+  takeover: {
+    type: "string",
+    description: "go on where the server at PATH is, and wait there for the next one",
+    valueHint: "PATH",
+  },
   substitute: { type: "boolean", alias: "U", description: "fill #//0_ … #//7_, #//P_ in paths" },
   ...IDENTITY_OPTIONS,
   daemon: { type: "boolean", alias: "d", description: "go to the background once it listens" },
@@ -94,6 +99,7 @@ COMMANDS
 
 A FILE whose name ends in .toml is TOML, any other is in the line format. -l or -p replace all listeners of the
 FILE; other options about listeners apply to each of them. With -e, SKBOX_LISTEN_FD holds the listener's number.
+SIGHUP reads FILE again, and goes on with the old one where the new one will not do.
 SIGTERM accepts what has come, delivers what waits, then stops; a second one stops at once.
 
 EXIT CODES
@@ -109,6 +115,8 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
     return printHelp(host, { meta: META, args: OPTIONS }, { words: "[PROGRAM ARG…]", more: MORE });
   if (!options.exec) noWords(words);
   else if (words.length === 0) throw usage("option -e needs a program after the options");
+  if (options.takeover !== undefined && (options.exec || options.socket !== undefined))
+    throw usage("option --takeover goes with neither -e nor -s");
   if (options.register !== undefined && (options.exec || options.socket !== undefined))
     throw usage("option -P makes no listener, so that -e and -s have none to work with");
   return serve(host, {
@@ -118,6 +126,7 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
     direct: direct(options),
     registration: options.register === undefined ? undefined : registration(options.register),
     inherited: descriptor("-s", options.socket)[0],
+    takeover: options.takeover,
     substitute: options.substitute === true,
     exec: options.exec ? words : undefined,
     background: options.daemon

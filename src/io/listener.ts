@@ -42,6 +42,19 @@ export function adoptListener(fd: number): Fd {
   return new Fd(fd);
 }
 
+/** Where a socket is bound. */
+export function placeOf(listener: number): Pick<ListenerSettings, "address" | "port"> {
+  const flow = new Uint32Array(FLOW_WORDS);
+  check(native.sb_flow_of(listener, flow), `address of descriptor ${listener}`);
+  const { local, localPort } = flowOf(flow, 0, 0);
+  return { address: local, port: localPort };
+}
+
+/** Lets nobody new in: what is in its backlog can then be accepted to the end. */
+export function refuseNew(listener: Fd): void {
+  native.sb_refuse_new(listener.number);
+}
+
 /** Opens the listener to clients; harmless when it is open already. Throws a SysError that names its address. */
 export function listen(listener: Fd, backlog: number): void {
   const result = native.sb_listen(listener.number, backlog);

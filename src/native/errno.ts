@@ -1,7 +1,8 @@
 /** `-errno` from the helper becomes a {@link SysError} with the step that failed, and the errno's name. */
 import { constants } from "node:os";
 
-export const { errno: ERRNO } = constants;
+/** Node has no name for the second (errno(3)). */
+export const ERRNO = { ...constants.errno, ETOOMANYREFS: 109 };
 
 /** What the kernel answers and `node:os` does not name (errno(3); the numbers are those of both our machines). */
 const UNNAMED = { ENONET: 64, ESHUTDOWN: 108, ETOOMANYREFS: 109, EHOSTDOWN: 112 } as const;

@@ -35,6 +35,13 @@ export interface Service {
   readonly adopted: readonly Adopted[];
 }
 
+interface Ending {
+  /** Whether to stop when the peer of an inherited socket has gone. */
+  readonly exitWhenLost: boolean;
+  /** Called when it begins. */
+  stopping(): void;
+}
+
 export class Acceptors {
   readonly #host: Host;
   readonly #members: readonly Member[];
@@ -42,6 +49,7 @@ export class Acceptors {
   #running: number;
   #stopping = false;
   #exitWhenLost = false;
+  #announce: () => void = () => {};
   #settled: () => void = () => {};
   readonly #finished = Promise.withResolvers<number>();
   #code: number = EXIT.ok;
@@ -104,22 +112,42 @@ export class Acceptors {
     return Promise.race([promise, Bun.sleep(SETTLE_MS)]);
   }
 
+  /** Takes nothing more in; resolves to what waits, whose descriptors become the caller's. */
+  async release(): Promise<Adopted[]> {
+    const answers = this.#members.map(({ worker }) => answerOf(worker, "released"));
+    this.#order({ kind: "release" });
+    return (await Promise.all(answers)).flatMap(({ waiting }) => waiting);
+  }
+
+  /** Goes on after a release, with these. */
+  resume(sources: readonly WorkerSource[], adopted: readonly Adopted[]): void {
+    this.#orderEach((worker) => ({
+      kind: "resume",
+      sources: sources.filter((source) => source.worker === worker),
+      adopted: worker === 0 ? adopted : [],
+    }));
+  }
+
   /** Who has the slot from now on; nobody without `fd`, which stays the caller's. */
   hold(slot: number, fd: number | undefined): void {
     this.#orderEach(() => ({ kind: "hold", slot, fd: fd === undefined ? undefined : duplicate(fd) }));
   }
 
   /** Resolves to the exit code when all have stopped. */
-  async end({ exitWhenLost }: { exitWhenLost: boolean }): Promise<number> {
+  async end({ exitWhenLost, stopping }: Ending): Promise<number> {
     this.#exitWhenLost = exitWhenLost;
+    this.#announce = stopping;
     const code = await this.#finished.promise;
-    this.#host.log(`stopped: ${this.#totals()}`);
+    this.#host.log(`stopped: ${this.summary}`);
     return code;
   }
 
   /** Lets what has come be delivered, then ends; a second call ends at once. */
   stop(code: number): void {
-    if (!this.#stopping) this.#code = code;
+    if (!this.#stopping) {
+      this.#code = code;
+      this.#announce();
+    }
     this.#order({ kind: this.#stopping ? "end" : "stop" });
     this.#stopping = true;
   }
@@ -187,7 +215,8 @@ export class Acceptors {
     this.#finished.resolve(EXIT.internal);
   }
 
-  #totals(): string {
+  /** What has become of all connections so far. */
+  get summary(): string {
     return COUNTERS.map((counter) => {
       const sum = this.#members.reduce((total, { counters }) => total + counters.get(counter), 0);
       return `${sum} ${counter}`;
@@ -195,6 +224,20 @@ export class Acceptors {
       .filter((text, index) => index === 0 || !text.startsWith("0 "))
       .join(", ");
   }
+}
+
+type Answer<Kind extends Report["kind"]> = Extract<Report, { readonly kind: Kind }>;
+
+/** The worker's next report of that kind. */
+function answerOf<Kind extends Report["kind"]>(worker: Worker, kind: Kind): Promise<Answer<Kind>> {
+  return new Promise((resolve) => {
+    const hear = (report: Report) => {
+      if (report.kind !== kind) return;
+      worker.off("message", hear);
+      resolve(report as Answer<Kind>);
+    };
+    worker.on("message", hear);
+  });
 }
 
 function duplicate(fd: number): number {

@@ -4,7 +4,7 @@
  */
 import type { ListenerSettings } from "../config/configuration.ts";
 import { Fd } from "../io/fd.ts";
-import { adoptListener, bindListener, listen } from "../io/listener.ts";
+import { adoptListener, bindListener, listen, refuseNew } from "../io/listener.ts";
 import { native } from "../native/library.ts";
 import type { ListenerNumbers } from "./configure.ts";
 import type { Ending, Source } from "./orders.ts";
@@ -22,6 +22,12 @@ export interface Listener {
 
 /** For one acceptor. */
 export type WorkerSource = Source & { readonly worker: number };
+
+/** How a listener is bound that is not there yet. */
+export interface Binding {
+  readonly workers: number;
+  readonly ending: Ending;
+}
 
 /** What a configuration comes to, beside what listens already. */
 export interface ListenerPlan {
@@ -48,7 +54,7 @@ export function inheritListener(fd: number, settings: ListenerSettings): Listene
 export function planListeners(
   wanted: readonly ListenerSettings[],
   had: readonly Listener[],
-  workers: number,
+  how: Binding,
 ): ListenerPlan {
   const left = new Set(had);
   using bound = new DisposableStack();
@@ -59,7 +65,7 @@ export function planListeners(
       left.delete(known);
       return { ...known, settings };
     }
-    const listener = bind(settings, workers);
+    const listener = bind(settings, how);
     for (const fd of listener.fds) bound.use(fd);
     added.push(listener);
     return listener;
@@ -94,16 +100,22 @@ export function sourcesOf(
   }));
 }
 
+/** Lets nobody new in where they are ours alone, and closes our descriptors; the acceptors have theirs. */
+export function retireListeners(listeners: readonly Listener[]): void {
+  for (const { fds, meant } of listeners) if (meant === "binding") for (const fd of fds) refuseNew(fd);
+  closeListeners(listeners);
+}
+
 export function closeListeners(listeners: readonly Listener[]): void {
   for (const { fds } of listeners) for (const fd of fds) fd.close();
 }
 
-function bind(settings: ListenerSettings, workers: number): Listener {
+function bind(settings: ListenerSettings, { workers, ending }: Binding): Listener {
   const reusePort = settings.reusePort || workers > 1;
   using bound = new DisposableStack();
   const fds = Array.from({ length: workers }, () => bound.use(bindListener({ ...settings, reusePort })));
   bound.move();
-  return { id: nextSourceId(), settings, fds, ending: "refuse", meant: "binding" };
+  return { id: nextSourceId(), settings, fds, ending, meant: "binding" };
 }
 
 function isMeant({ meant, settings }: Listener, wanted: ListenerSettings): boolean {

@@ -33,6 +33,8 @@ export interface ServeOptions {
   readonly registration: Registration | undefined;
   /** `-s`: an inherited listener. */
   readonly inherited: number | undefined;
+  /** `--takeover`: where the running server is found, and where we wait for our successor. */
+  readonly takeover: string | undefined;
   /** `-U` */
   readonly substitute: boolean;
   /** `-e`: the program to become, and its arguments. */

@@ -73,17 +73,19 @@ function ruleOf({ slots, users, takeover }: Allowance): Rule {
   return { slots: new Set(slots), uids, takeover };
 }
 
+/** Who holds the slot from now on; nobody without `fd`, which stays the registrar's. `path`: of the registry. */
+export type Hold = (slot: number, path: string, fd: number | undefined) => void;
+
 export class Registrar {
   readonly #host: Host;
   readonly #lookout: Lookout;
-  /** Who holds the slot from now on; nobody without `fd`, which stays ours. */
-  readonly #hold: (slot: number, fd: number | undefined) => void;
+  readonly #hold: Hold;
   #registries: readonly Registry[] = [];
   readonly #watches = new Map<BoundUnix, Watch>();
   readonly #clients = new Set<Client>();
   readonly #holders = new Map<number, Client>();
 
-  constructor(host: Host, lookout: Lookout, hold: (slot: number, fd: number | undefined) => void) {
+  constructor(host: Host, lookout: Lookout, hold: Hold) {
     this.#host = host;
     this.#lookout = lookout;
     this.#hold = hold;
@@ -102,15 +104,7 @@ export class Registrar {
     const sockets = new Set(registries.map(({ socket }) => socket));
     for (const { socket } of this.#registries) if (!sockets.has(socket)) this.#close(socket, true);
     this.#registries = registries;
-    for (const { socket, settings } of registries) {
-      if (this.#watches.has(socket)) continue;
-      check(native.sb_listen(socket.fd.number, BACKLOG), `listen on ${settings.path}`);
-      const { path } = settings;
-      this.#watches.set(
-        socket,
-        this.#lookout.watch(socket.fd.number, EVENT.in, () => this.#accept(path)),
-      );
-    }
+    this.#open();
     for (const client of [...this.#holders.values()]) {
       if (!this.#ruleFor(client, client.slot!)) this.#end(client, "is no longer allowed");
     }
@@ -125,11 +119,39 @@ export class Registrar {
     else this.#grant(client, slot);
   }
 
+  /** Takes nobody new in, and hears nobody: another process may go on with it all. */
+  pause(): void {
+    for (const watch of this.#watches.values()) watch.cancel();
+    this.#watches.clear();
+    for (const client of this.#clients) client.watch?.cancel();
+  }
+
+  /** Undoes a pause. */
+  resume(): void {
+    this.#open();
+    for (const client of this.#clients) this.#listenTo(client);
+  }
+
   /** Lets everything go; the paths of the sockets too, unless somebody goes on with them. */
   close({ removePaths }: { removePaths: boolean }): void {
     for (const client of this.#clients) this.#forget(client);
     for (const { socket } of this.#registries) this.#close(socket, removePaths);
     this.#registries = [];
+  }
+
+  #open(): void {
+    for (const { socket, settings } of this.#registries) {
+      if (this.#watches.has(socket)) continue;
+      const { path } = settings;
+      check(native.sb_listen(socket.fd.number, BACKLOG), `listen on ${path}`);
+      const watch = this.#lookout.watch(socket.fd.number, EVENT.in, () => this.#accept(path));
+      this.#watches.set(socket, watch);
+    }
+  }
+
+  #listenTo(client: Client): void {
+    const events = EVENT.in | EVENT.readHangup;
+    client.watch = this.#lookout.watch(client.fd.number, events, () => this.#hear(client));
   }
 
   #accept(path: string): void {
@@ -157,7 +179,7 @@ export class Registrar {
     }
     const [pid, uid] = [ids[0]!, ids[1]! >>> 0];
     const client: Client = { fd, pid, uid, path, slot: undefined, watch: undefined, timer: undefined };
-    client.watch = this.#lookout.watch(fd.number, EVENT.in | EVENT.readHangup, () => this.#hear(client));
+    this.#listenTo(client);
     this.#clients.add(client);
     return client;
   }
@@ -204,7 +226,7 @@ export class Registrar {
     clearTimeout(client.timer);
     client.slot = slot;
     this.#holders.set(slot, client);
-    this.#hold(slot, client.fd.number);
+    this.#hold(slot, client.path, client.fd.number);
     this.#host.log(`${nameOf(client)} has slot ${slot}`);
   }
 
@@ -215,7 +237,7 @@ export class Registrar {
     const { slot } = client;
     if (slot === undefined || this.#holders.get(slot) !== client) return;
     this.#holders.delete(slot);
-    this.#hold(slot, undefined);
+    this.#hold(slot, client.path, undefined);
   }
 
   #forget(client: Client): void {

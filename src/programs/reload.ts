@@ -9,13 +9,22 @@ import type { Acceptors } from "./acceptors.ts";
 import type { ListenerNumbers } from "./configure.ts";
 import { describeDifference } from "./difference.ts";
 import { Failure, type Host } from "./host.ts";
-import { closeListeners, type Listener, openListeners, planListeners, sourcesOf } from "./listeners.ts";
+import {
+  type Binding,
+  closeListeners,
+  type Listener,
+  openListeners,
+  planListeners,
+  retireListeners,
+  sourcesOf,
+} from "./listeners.ts";
+import type { Change } from "./orders.ts";
 import { type Plan, planOf, type ServeOptions } from "./plan.ts";
 import { openRegistry, type Registrar, type Registry } from "./registry.ts";
 import { restartNeeded, type SourceFile } from "./source-file.ts";
 
 /** What the server does now. */
-export interface Service {
+export interface State {
   readonly plan: Plan;
   readonly listeners: readonly Listener[];
 }
@@ -25,6 +34,7 @@ export interface Surroundings {
   readonly options: ServeOptions;
   readonly numbers: ListenerNumbers;
   readonly acceptors: Acceptors;
+  readonly binding: Binding;
   /** Absent where there can be no registry: without a file in TOML. */
   readonly registrar: Registrar | undefined;
 }
@@ -33,7 +43,7 @@ export interface Surroundings {
  * Resolves to what is served from now on: the new configuration, or, where it was refused, the old; once what it
  * removed has been closed, so that the next reload could bind it again.
  */
-export async function reload(around: Surroundings, file: SourceFile, before: Service): Promise<Service> {
+export async function reload(around: Surroundings, file: SourceFile, before: State): Promise<State> {
   const { host } = around;
   try {
     const { after, settled } = apply(around, file, before);
@@ -48,29 +58,24 @@ export async function reload(around: Surroundings, file: SourceFile, before: Ser
 }
 
 function apply(
-  { host, options, numbers, acceptors, registrar }: Surroundings,
+  { host, options, numbers, acceptors, registrar, binding }: Surroundings,
   file: SourceFile,
-  before: Service,
+  before: State,
 ) {
   const plan = planOf(host, options, file.read(), numbers);
   if (!isDeepStrictEqual(plan.server, before.plan.server)) throw restartNeeded("[server] has changed");
   const { workers } = plan.server;
   // Where nobody says where to listen, it goes on where it began.
   const wanted = plan.listeners ?? before.listeners.map(({ settings }) => settings);
-  const { listeners, added, removed } = bindMore(wanted, before.listeners, workers);
+  const { listeners, added, removed } = bindMore(wanted, before.listeners, binding);
   const registries = planRegistries(plan.registries, registrar, () => closeListeners(added));
   openListeners(listeners);
   // Ours go first: a listener ends when its last descriptor is closed, and the acceptors empty it before they do.
-  closeListeners(removed);
+  retireListeners(removed);
   const settled = acceptors.change(
     plan.table,
     added.flatMap((listener) => sourcesOf(listener, workers, numbers)),
-    listeners.map(({ id, settings }) => ({
-      id,
-      listener: numbers.of(settings.name),
-      clearTransparent: settings.clearTransparent,
-      proxy: settings.proxy,
-    })),
+    keepOf(listeners, numbers),
   );
   registrar?.serve(registries);
   return { after: { plan, listeners }, settled };
@@ -105,19 +110,29 @@ function isSameSocket(one: RegistrySettings, other: RegistrySettings): boolean {
 }
 
 /** What cannot be bound now could be by a new server, with its privileges, or without the old one in its way. */
-function bindMore(...[wanted, had, workers]: Parameters<typeof planListeners>) {
+function bindMore(...[wanted, had, how]: Parameters<typeof planListeners>) {
   try {
-    return planListeners(wanted, had, workers);
+    return planListeners(wanted, had, how);
   } catch (error) {
     throw error instanceof SysError ? restartNeeded(error.message) : error;
   }
 }
 
-function described({ plan, listeners }: Service) {
+function described({ plan, listeners }: State) {
   return {
     draft: plan.draft,
     targets: plan.table.targets,
     registries: plan.registries,
     listeners: listeners.map(({ settings }) => settings),
   };
+}
+
+/** What acceptors are told of listeners that stay. */
+export function keepOf(listeners: readonly Listener[], numbers: ListenerNumbers): Change["keep"] {
+  return listeners.map(({ id, settings }) => ({
+    id,
+    listener: numbers.of(settings.name),
+    clearTransparent: settings.clearTransparent,
+    proxy: settings.proxy,
+  }));
 }

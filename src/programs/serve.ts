@@ -3,32 +3,36 @@
  * privileges, parse, listen), hands what it made to the acceptors, and from then on does what it is told.
  */
 import { LISTENER_DEFAULTS } from "../config/configuration.ts";
-import type { Fd } from "../io/fd.ts";
-import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
+import { Fd } from "../io/fd.ts";
+import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } from "../io/identity.ts";
 import { boundTo } from "../io/listener.ts";
 import { registerMailbox } from "../io/mailbox.ts";
 import { isUnixSocket } from "../io/socket.ts";
 import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
+import { passedSockets } from "../io/systemd.ts";
+import { adoptUnix } from "../io/unix.ts";
 import { formatReceiver, type Target } from "../model/target.ts";
 import { native } from "../native/library.ts";
 import { Acceptors } from "./acceptors.ts";
 import { goToBackground, prepareReady } from "./background.ts";
 import { ListenerNumbers } from "./configure.ts";
+import { type Given, givenByManager, NOTHING } from "./given.ts";
 import { EXIT, Failure, type Host, ownEnvironment, strictMode } from "./host.ts";
 import {
+  type Binding,
   inheritListener,
   type Listener,
-  nextSourceId,
+  type ListenerPlan,
   openListeners,
   planListeners,
-  sourcesOf,
-  type WorkerSource,
 } from "./listeners.ts";
 import { Lookout } from "./lookout.ts";
 import { directPlan, listenersOf, type Plan, planOf, type ServeOptions } from "./plan.ts";
-import { openRegistry, Registrar } from "./registry.ts";
-import { reload, type Service } from "./reload.ts";
+import { openRegistry, Registrar, type Registry } from "./registry.ts";
+import { Server } from "./server.ts";
 import { SourceFile } from "./source-file.ts";
+import { SystemdService } from "./systemd.ts";
+import { adoptedOf, bindTakeover, Predecessor, Succession } from "./takeover.ts";
 
 /** Returns the exit code, once the server has been told to stop or cannot go on. */
 export async function serve(host: Host, options: ServeOptions): Promise<number> {
@@ -43,25 +47,25 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const early = !options.direct && options.config.endsWith(".toml");
   let file = early ? new SourceFile(options.config) : undefined;
   const planned = file && planOf(host, options, file.read(), numbers);
-  const workers = (!options.exec && planned?.server.workers) || 1;
-  const mailbox = openMailbox(options);
-  const listeners = mailbox ? [] : bindListeners(options, planned, workers);
   const request = planned?.identity ?? options.identity;
-  if (options.exec) {
-    if (listeners.length > 1)
-      throw new Failure(
-        EXIT.usage,
-        `-e passes one listener on, and ${options.config} has ${listeners.length}`,
-      );
-    return become(host, options.exec, listeners[0]!.fds[0]!, inherited, request, ready);
-  }
+  if (options.exec) return become(host, options.exec, options, planned, inherited, ready);
+
+  const workers = planned?.server.workers ?? 1;
+  const service = new SystemdService(host);
+  using predecessor = findPredecessor(options, request);
+  const found = predecessor?.listeners();
+  const given: Given = found ?? givenToUs(host, options, planned);
+  const mailbox = openMailbox(options, found?.mailbox);
+  const binding: Binding = { workers, ending: service.isManaged ? "drain" : "refuse" };
+  const { listeners, removed } = mailbox ? NO_LISTENERS : bindListeners(options, planned, given, binding);
+  const registries = openRegistries(host, planned, given);
+  const takeover =
+    options.takeover === undefined ? undefined : openTakeover(options.takeover, found?.takeover);
   if (!options.direct) file ??= new SourceFile(options.config);
   const text = planned || !file ? "" : file.read();
 
-  const registries = planned?.registries.map((settings) => openRegistry(settings)) ?? [];
-
   const acceptors = await Acceptors.start(host, workers);
-  const lookout = planned ? await Lookout.start() : undefined;
+  const lookout = planned || takeover ? await Lookout.start() : undefined;
   assumeIdentity(resolveIdentity(request), { confine: true });
   if (request.chroot !== undefined) file?.hide();
   const plan =
@@ -69,62 +73,131 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   mustHaveSockets(plan.table.targets);
 
   openListeners(listeners);
-  const sources = listeners.flatMap((listener) => sourcesOf(listener, workers, numbers));
-  if (mailbox) sources.push(mailbox);
-  acceptors.serve({ table: plan.table, strict, numbers, sources, adopted: [] });
-  const registrar = lookout && new Registrar(host, lookout, (slot, fd) => acceptors.hold(slot, fd));
-  registrar?.serve(registries);
-  let service = Promise.resolve<Service>({ plan, listeners });
-  host.onSignal("SIGHUP", () => {
-    if (file)
-      service = service.then((now) => reload({ host, options, numbers, acceptors, registrar }, file, now));
-    else host.log("there is no configuration to reload");
+  const registrar =
+    lookout &&
+    new Registrar(host, lookout, (slot, path, fd) => {
+      acceptors.hold(slot, fd);
+      service.keepSlot(slot, path, fd);
+    });
+  const server = new Server({
+    host,
+    options,
+    numbers,
+    acceptors,
+    registrar,
+    binding,
+    service,
+    file,
+    mailbox,
+    state: { plan, listeners },
   });
-  host.log(describe(options, { plan, listeners }));
+  // From here on the one before us takes nothing more in.
+  const rest = predecessor?.rest();
+  const sources = server.sources([...listeners, ...removed]);
+  acceptors.serve({
+    table: plan.table,
+    strict,
+    numbers,
+    sources,
+    adopted: adoptedOf(rest?.waiting ?? [], numbers),
+  });
+  registrar?.serve(registries);
+  for (const registered of rest?.registered ?? given.registered) registrar?.adopt(registered);
+  predecessor?.leave();
+  if (removed.length > 0) server.retire(removed);
+  if (takeover && lookout) new Succession(host, lookout, takeover, server);
+  const status = describe(options, plan, listeners);
+  host.log(`ready: ${status}`);
+  server.begin(status);
   ready();
-  const code = await acceptors.end({ exitWhenLost: options.direct?.kind === "fd" });
-  registrar?.close({ removePaths: true });
+  const code = await server.end();
+  if (!server.handedOver) takeover?.remove();
   return code;
 }
 
-/** `-P`: connections come as messages from another server. */
-function openMailbox({ registration }: ServeOptions): WorkerSource | undefined {
-  if (!registration) return undefined;
-  const { fd } = registerMailbox(registration.path, registration.slot);
-  return {
-    id: nextSourceId(),
-    kind: "mailbox",
-    fd: fd.take(),
-    listener: 0,
-    clearTransparent: false,
-    shared: false,
-    ending: "drain",
-    worker: 0,
-  };
+function findPredecessor({ takeover }: ServeOptions, { user }: IdentityRequest): Predecessor | undefined {
+  if (takeover === undefined) return undefined;
+  // It listens there as whom it runs, or, where that was root, may still say so.
+  const uids = [0, process.geteuid!(), ...(user === undefined ? [] : [lookUpUser(user).uid])];
+  return Predecessor.find(takeover, uids);
 }
+
+function openTakeover(path: string, bound: Fd | undefined) {
+  return bound ? adoptUnix(path, bound) : bindTakeover(path);
+}
+
+/** Where nobody runs whom we could take over from. */
+function givenToUs(host: Host, options: ServeOptions, planned: Plan | undefined): Given {
+  const wanted = planned?.listeners ?? listenersOf(options, undefined) ?? [];
+  if (options.inherited === undefined) return givenByManager(passedSockets(host.env), wanted);
+  const settings = wanted[0] ?? listenersOf(options, [LISTENER_DEFAULTS])![0]!;
+  return { ...NOTHING, listeners: [inheritListener(options.inherited, settings)] };
+}
+
+/** `-P`: connections come as messages from another server. */
+function openMailbox({ registration }: ServeOptions, given: Fd | undefined): Fd | undefined {
+  if (!registration) return undefined;
+  if (given) return given;
+  return new Fd(registerMailbox(registration.path, registration.slot).fd.take());
+}
+
+const NO_LISTENERS: ListenerPlan = { listeners: [], added: [], removed: [] };
 
 function bindListeners(
   options: ServeOptions,
   planned: Plan | undefined,
-  workers: number,
-): readonly Listener[] {
-  const wanted = planned?.listeners ?? listenersOf(options, [LISTENER_DEFAULTS])!;
-  const had = options.inherited === undefined ? [] : [inheritListener(options.inherited, wanted[0]!)];
+  given: Given,
+  binding: Binding,
+): ListenerPlan {
+  const passed = given.listeners.map(({ settings }) => settings);
+  // Whoever passes sockets says where to listen, unless the file or the command line does.
+  const wanted =
+    planned?.listeners ??
+    listenersOf(options, passed.length > 0 && options.inherited === undefined ? passed : undefined) ??
+    listenersOf(options, [LISTENER_DEFAULTS])!;
   // An inherited socket is the one listener that is meant.
-  return planListeners(had.length > 0 ? wanted.slice(0, 1) : wanted, had, workers).listeners;
+  const meant = options.inherited === undefined ? wanted : wanted.slice(0, 1);
+  const result = planListeners(meant, given.listeners, binding);
+  const useless = result.removed.find((listener) => listener.meant === "name");
+  if (!useless) return result;
+  const names = meant.map(({ name }) => name).join(", ");
+  throw new Failure(
+    EXIT.refused,
+    `a socket was passed by the name ${useless.settings.name}; expected one of the listeners' names: ${names}`,
+  );
+}
+
+function openRegistries(host: Host, planned: Plan | undefined, given: Given): Registry[] {
+  const left = new Map(given.registries);
+  const registries = planned?.registries.map((settings) => {
+    const { path } = settings;
+    const fd = left.get(path);
+    left.delete(path);
+    return openRegistry(settings, fd && adoptUnix(path, fd));
+  });
+  for (const [path, fd] of left) {
+    host.log(`the registry at ${path} is no longer wanted`);
+    fd.close();
+  }
+  return registries ?? [];
 }
 
 /** `-e`: becomes the program; the listener is bound, not listening, and blocking as a program expects it. */
 function become(
   host: Host,
   [name, ...args]: readonly string[],
-  listener: Fd,
+  options: ServeOptions,
+  planned: Plan | undefined,
   inherited: readonly number[],
-  identity: IdentityRequest,
   ready: () => void,
 ): never {
+  const given = options.inherited === undefined ? NOTHING : givenToUs(host, options, planned);
+  const { listeners } = bindListeners(options, planned, given, { workers: 1, ending: "refuse" });
+  if (listeners.length > 1)
+    throw new Failure(EXIT.usage, `-e passes one listener on, and ${options.config} has ${listeners.length}`);
+  const listener = listeners[0]!.fds[0]!;
   const env = { ...ownEnvironment(host.env), SKBOX_LISTEN_FD: String(listener.number) };
-  const resolved = resolveIdentity(identity);
+  const resolved = resolveIdentity(planned?.identity ?? options.identity);
   assumeIdentity(resolved, { confine: false });
   const program = findProgram(name!, host.env.PATH);
   native.sb_set_nonblocking(listener.number, 0);
@@ -141,13 +214,16 @@ function mustHaveSockets(targets: readonly Target[]): void {
   }
 }
 
-function describe({ direct, registration, inherited }: ServeOptions, { plan, listeners }: Service): string {
-  const { workers } = plan.server;
+function describe(
+  { direct, registration, inherited }: ServeOptions,
+  { server, table }: Plan,
+  listeners: readonly Listener[],
+): string {
   const where = registration
     ? `slot ${registration.slot} of ${registration.path}`
     : inherited !== undefined
       ? `inherited descriptor ${inherited}`
       : listeners.map(({ fds }) => boundTo(fds[0]!)).join(", ");
-  const what = direct ? `all to ${formatReceiver(direct)}` : `${plan.table.targets.length} targets`;
-  return `ready: ${where}; ${what}${workers > 1 ? `; ${workers} acceptors` : ""}`;
+  const what = direct ? `all to ${formatReceiver(direct)}` : `${table.targets.length} targets`;
+  return `${where}; ${what}${server.workers > 1 ? `; ${server.workers} acceptors` : ""}`;
 }

@@ -29,6 +29,7 @@ test("socketbox --help", async () => {
        -z, --clear-transparent    clear IPV6_TRANSPARENT on what is accepted
           -S, --send-to=<PATH>    no rules: all to the receiver at PATH
             -i, --send-fd=<FD>    no rules: all over this inherited socket
+             --takeover=<PATH>    go on where the server at PATH is, and wait there for the next one
               -U, --substitute    fill #//0_ … #//7_, #//P_ in paths
              -u, --user=<USER>    run as this user, in its primary group
            -g, --group=<GROUP>    run in this group
@@ -47,6 +48,7 @@ test("socketbox --help", async () => {
 
     A FILE whose name ends in .toml is TOML, any other is in the line format. -l or -p replace all listeners of the
     FILE; other options about listeners apply to each of them. With -e, SKBOX_LISTEN_FD holds the listener's number.
+    SIGHUP reads FILE again, and goes on with the old one where the new one will not do.
     SIGTERM accepts what has come, delivers what waits, then stops; a second one stops at once.
 
     EXIT CODES

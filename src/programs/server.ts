@@ -1,0 +1,172 @@
+/** The server while it runs: reloaded, handed over, stopped. */
+import type { Fd } from "../io/fd.ts";
+import { native } from "../native/library.ts";
+import { FLOW_FD_WORD } from "../native/structs.ts";
+import type { Acceptors } from "./acceptors.ts";
+import type { ListenerNumbers } from "./configure.ts";
+import { EXIT, type Host } from "./host.ts";
+import {
+  type Binding,
+  type Listener,
+  nextSourceId,
+  retireListeners,
+  sourcesOf,
+  type WorkerSource,
+} from "./listeners.ts";
+import type { Adopted } from "./orders.ts";
+import type { ServeOptions } from "./plan.ts";
+import type { Registered, Registrar } from "./registry.ts";
+import { keepOf, reload, type State } from "./reload.ts";
+import type { SourceFile } from "./source-file.ts";
+import type { SystemdService } from "./systemd.ts";
+import type { Estate, WaitingSocket } from "./takeover.ts";
+
+export interface Parts {
+  readonly host: Host;
+  readonly options: ServeOptions;
+  readonly numbers: ListenerNumbers;
+  readonly acceptors: Acceptors;
+  /** Absent where there can be no registry: without a file in TOML. */
+  readonly registrar: Registrar | undefined;
+  readonly binding: Binding;
+  readonly service: SystemdService;
+  /** Absent without a configuration (`-S`, `-i`). */
+  readonly file: SourceFile | undefined;
+  /** `-P` */
+  readonly mailbox: Fd | undefined;
+  readonly state: State;
+}
+
+export class Server implements Estate {
+  readonly #parts: Parts;
+  #state: State;
+  /** The last reload, or an empty one: they come one after the other. */
+  #reloading = Promise.resolve();
+  /** What waits, while a successor takes over. */
+  #released: readonly Adopted[] = [];
+  #handedOver = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#state = parts.state;
+  }
+
+  /** What the acceptors take connections from. */
+  sources(listeners: readonly Listener[]): WorkerSource[] {
+    const { mailbox, numbers, binding } = this.#parts;
+    const sources = listeners.flatMap((listener) => sourcesOf(listener, binding.workers, numbers));
+    return mailbox ? [...sources, mailboxSource(mailbox)] : sources;
+  }
+
+  /** Lets go of what serves already and is no longer wanted: what is in its backlog is served. */
+  retire(removed: readonly Listener[]): void {
+    const { acceptors, service, numbers } = this.#parts;
+    const { plan, listeners } = this.#state;
+    service.forgetListeners(removed);
+    retireListeners(removed);
+    void acceptors.change(plan.table, [], keepOf(listeners, numbers));
+  }
+
+  /** All is set up, and served. */
+  begin(status: string): void {
+    const { host, service, acceptors, file } = this.#parts;
+    service.keepListeners(this.#state.listeners);
+    service.keepRegistries(this.#parts.registrar?.registries ?? []);
+    service.ready(status, acceptors);
+    host.onSignal("SIGHUP", () => {
+      if (!file) host.log("there is no configuration to reload");
+      else this.#reloading = this.#reloading.then(() => this.#reload(file));
+    });
+  }
+
+  /** Resolves to the exit code. */
+  async end(): Promise<number> {
+    const { acceptors, options, service, registrar } = this.#parts;
+    const exitWhenLost = options.direct?.kind === "fd";
+    const code = await acceptors.end({ exitWhenLost, stopping: () => service.stopping() });
+    // Who goes on after us, or keeps the sockets for who will, has the paths too.
+    registrar?.close({ removePaths: !this.#handedOver && !service.isManaged });
+    return code;
+  }
+
+  get handedOver(): boolean {
+    return this.#handedOver;
+  }
+
+  listeners(): readonly Listener[] {
+    return this.#state.listeners;
+  }
+
+  registries(): { path: string; fd: number }[] {
+    const { registrar } = this.#parts;
+    return (registrar?.registries ?? []).map(({ settings, socket }) => ({
+      path: settings.path,
+      fd: socket.fd.number,
+    }));
+  }
+
+  get mailbox(): number | undefined {
+    return this.#parts.mailbox?.number;
+  }
+
+  async release(): Promise<{ waiting: WaitingSocket[]; registered: readonly Registered[] }> {
+    const { acceptors, registrar, numbers } = this.#parts;
+    await this.#reloading;
+    registrar?.pause();
+    this.#released = await acceptors.release();
+    const waiting = this.#released.map(({ flow, listener }) => ({
+      fd: flow[FLOW_FD_WORD]! | 0,
+      listener: numbers.name(listener),
+    }));
+    return { waiting, registered: registrar?.registered ?? [] };
+  }
+
+  resume(): void {
+    const { acceptors, registrar } = this.#parts;
+    registrar?.resume();
+    acceptors.resume(this.sources(this.#state.listeners), this.#released);
+    this.#released = [];
+  }
+
+  leave(): void {
+    const { host, acceptors } = this.#parts;
+    for (const { flow } of this.#released) native.sb_close(flow[FLOW_FD_WORD]! | 0);
+    this.#handedOver = true;
+    host.log("handed over");
+    acceptors.stop(EXIT.ok);
+  }
+
+  async #reload(file: SourceFile): Promise<void> {
+    const { service, registrar, acceptors } = this.#parts;
+    const before = this.#state;
+    const registriesBefore = registrar?.registries ?? [];
+    service.reloading();
+    this.#state = await reload(this.#parts, file, before);
+    const { listeners } = this.#state;
+    const had = new Set(before.listeners.map(({ id }) => id));
+    const has = new Set(listeners.map(({ id }) => id));
+    service.forgetListeners(before.listeners.filter(({ id }) => !has.has(id)));
+    service.keepListeners(listeners.filter(({ id }) => !had.has(id)));
+    const registries = registrar?.registries ?? [];
+    const kept = new Set(registries.map(({ socket }) => socket));
+    const known = new Set(registriesBefore.map(({ socket }) => socket));
+    service.forgetRegistries(registriesBefore.filter(({ socket }) => !kept.has(socket)));
+    service.keepRegistries(registries.filter(({ socket }) => !known.has(socket)));
+    service.reloaded(acceptors.summary);
+  }
+}
+
+function mailboxSource(mailbox: Fd): WorkerSource {
+  const fd = native.sb_duplicate(mailbox.number);
+  const id = nextSourceId();
+  return {
+    id,
+    kind: "mailbox",
+    fd,
+    listener: 0,
+    clearTransparent: false,
+    shared: false,
+    ending: "drain",
+    worker: 0,
+  };
+}

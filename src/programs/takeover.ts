@@ -1,0 +1,319 @@
+/**
+ * `--takeover PATH`: a new server goes on where the running one is, without a moment in which nobody listens. The
+ * running one listens at PATH (AF_UNIX, SOCK_SEQPACKET). Its successor asks three times, in JSON: for the `listeners`,
+ * which both hold then; for the `rest`, when it is ready itself: from here on the old one takes nothing more in, and
+ * sends what waits, and who has registered; and at last that it may `leave`. Each answer is one message for each
+ * descriptor (SCM_RIGHTS), and one that says `end`. Whichever of the two fails before the last, the old one goes on.
+ */
+import type { ListenerSettings } from "../config/configuration.ts";
+import { Fd } from "../io/fd.ts";
+import { adoptListener } from "../io/listener.ts";
+import { EVENT } from "../io/reactor.ts";
+import { SOCK } from "../io/socket.ts";
+import { type BoundUnix, bindUnix } from "../io/unix.ts";
+import { check, ERRNO, errnoName } from "../native/errno.ts";
+import { cString, native } from "../native/library.ts";
+import { FLOW_FD_WORD } from "../native/structs.ts";
+import { FLOW_WORDS } from "../routing/record.ts";
+import type { ListenerNumbers } from "./configure.ts";
+import type { Given } from "./given.ts";
+import { EXIT, Failure, type Host } from "./host.ts";
+import { type Listener, nextSourceId } from "./listeners.ts";
+import type { Lookout } from "./lookout.ts";
+import type { Adopted } from "./orders.ts";
+import type { Registered } from "./registry.ts";
+
+const VERSION = 1;
+/** Only its owner, and root, may take over. */
+const MODE = 0o600;
+const MESSAGE_MAX = 65_536;
+/** The longest that a successor waits for one message. */
+const PATIENCE_MS = 10_000;
+
+type Question = { readonly ask: "listeners" | "rest" | "leave"; readonly version: number };
+
+/** What a message says of the descriptor in it. */
+type Item =
+  | { readonly kind: "listener"; readonly id: number; readonly listener: Described }
+  | { readonly kind: "registry"; readonly path: string }
+  | { readonly kind: "takeover" }
+  | { readonly kind: "mailbox" }
+  | { readonly kind: "waiting"; readonly listener: string; readonly flow: readonly number[] }
+  | { readonly kind: "registered"; readonly slot: number; readonly path: string }
+  | { readonly kind: "end" };
+
+type Described = Pick<Listener, "ending" | "meant"> & {
+  readonly settings: Omit<ListenerSettings, "address"> & { readonly address: readonly number[] };
+};
+
+/** A connection that waited, by the name of its listener. */
+export interface WaitingSocket {
+  readonly fd: number;
+  /** Its record: a PROXY header may have named other ends than the socket has. */
+  readonly flow: Uint32Array;
+  readonly listener: string;
+}
+
+/** All that a server hands over. The descriptors stay its own; copies are sent. */
+export interface Estate {
+  listeners(): readonly Listener[];
+  registries(): readonly { readonly path: string; readonly fd: number }[];
+  readonly mailbox: number | undefined;
+  /** Stops taking anything in; resolves to what waits, and who has registered. */
+  release(): Promise<{
+    readonly waiting: readonly WaitingSocket[];
+    readonly registered: readonly Registered[];
+  }>;
+  /** Undoes a release: the successor has gone. */
+  resume(): void;
+  /** The successor has it all. */
+  leave(): void;
+}
+
+/** The server that runs already, as its successor sees it. */
+export class Predecessor implements Disposable {
+  readonly #path: string;
+  readonly #socket: Fd;
+
+  /**
+   * Nobody there: `undefined`. Throws a Failure when the one who is there is not ours: `uids` are whose it may be.
+   */
+  static find(path: string, uids: readonly number[]): Predecessor | undefined {
+    const result = native.sb_connect_unix(cString(path), SOCK.seqpacket);
+    if (result === -ERRNO.ENOENT || result === -ERRNO.ECONNREFUSED) return undefined;
+    using socket = Fd.from(result, `take over from ${path}`);
+    const uid = peerUid(socket.number);
+    if (!uids.includes(uid)) throw refusal(path, `it belongs to uid ${uid}`);
+    return new Predecessor(path, new Fd(socket.take()));
+  }
+
+  private constructor(path: string, socket: Fd) {
+    this.#path = path;
+    this.#socket = socket;
+  }
+
+  /** What it listens on. It goes on listening too. */
+  listeners(): Given & { readonly takeover: Fd | undefined; readonly mailbox: Fd | undefined } {
+    const sockets = new Map<number, { listener: Described; fds: Fd[] }>();
+    const registries = new Map<string, Fd>();
+    let takeover: Fd | undefined;
+    let mailbox: Fd | undefined;
+    for (const [item, fd] of this.#ask("listeners")) {
+      if (item.kind === "listener") {
+        const { fds } = sockets.getOrInsertComputed(item.id, () => ({ listener: item.listener, fds: [] }));
+        fds.push(adoptListener(fd.take()));
+      } else if (item.kind === "registry") registries.set(item.path, fd);
+      else if (item.kind === "mailbox") mailbox = fd;
+      else if (item.kind === "takeover") takeover = fd;
+    }
+    const listeners = [...sockets.values()].map(({ listener, fds }) => {
+      const settings = { ...listener.settings, address: Uint8Array.from(listener.settings.address) };
+      return { ...listener, id: nextSourceId(), settings, fds };
+    });
+    return { listeners, registries, registered: [], takeover, mailbox };
+  }
+
+  /** What waits there, and who has registered. From here on it takes nothing more in. */
+  rest(): { waiting: WaitingSocket[]; registered: Registered[] } {
+    const waiting: WaitingSocket[] = [];
+    const registered: Registered[] = [];
+    for (const [item, fd] of this.#ask("rest")) {
+      if (item.kind === "waiting") waiting.push({ fd: fd.take(), listener: item.listener, flow: Uint32Array.from(item.flow) });
+      else if (item.kind === "registered")
+        registered.push({ slot: item.slot, path: item.path, fd: fd.take() });
+    }
+    return { waiting, registered };
+  }
+
+  /** We have it all: it may go. */
+  leave(): void {
+    this.#send("leave");
+    this.#socket.close();
+  }
+
+  /** Unless it was told to leave, it goes on as if we had not asked. */
+  [Symbol.dispose](): void {
+    this.#socket.close();
+  }
+
+  *#ask(ask: Question["ask"]): Generator<[Item, Fd]> {
+    this.#send(ask);
+    for (;;) {
+      const [item, fd] = this.#receive();
+      if (item.kind === "end") return;
+      if (!fd) throw refusal(this.#path, "a message came without its descriptor");
+      yield [item, fd];
+    }
+  }
+
+  #send(ask: Question["ask"]): void {
+    const message = encode({ ask, version: VERSION });
+    check(native.sb_write(this.#socket.number, message, message.length), `take over from ${this.#path}`);
+  }
+
+  #receive(): [Item, Fd | undefined] {
+    for (const end = performance.now() + PATIENCE_MS; performance.now() < end; Bun.sleepSync(1)) {
+      const received = receive<Item>(this.#socket.number);
+      if (received === "gone") throw refusal(this.#path, "it has gone, or does not hand over");
+      if (received !== "nothing") return received;
+    }
+    throw refusal(this.#path, "it does not answer");
+  }
+}
+
+/** Waits at the path for who comes to take over from us. */
+export class Succession {
+  readonly #host: Host;
+  readonly #lookout: Lookout;
+  readonly #bound: BoundUnix;
+  readonly #estate: Estate;
+  #busy = false;
+
+  constructor(host: Host, lookout: Lookout, bound: BoundUnix, estate: Estate) {
+    this.#host = host;
+    this.#lookout = lookout;
+    this.#bound = bound;
+    this.#estate = estate;
+    check(native.sb_listen(bound.fd.number, 1), "listen for a successor");
+    lookout.watch(bound.fd.number, EVENT.in, () => void this.#accept());
+  }
+
+  async #accept(): Promise<void> {
+    const flow = new Int32Array(FLOW_WORDS);
+    if (native.sb_accept(this.#bound.fd.number, flow, 1, 0) !== 1 || flow[FLOW_FD_WORD]! < 0) return;
+    using client = new Fd(flow[FLOW_FD_WORD]!);
+    check(native.sb_set_nonblocking(client.number, 1), "successor");
+    const uid = peerUid(client.number);
+    if (this.#busy || (uid !== 0 && uid !== process.geteuid!())) {
+      this.#host.log(`a takeover by uid ${uid} is refused${this.#busy ? ": there is one already" : ""}`);
+      return;
+    }
+    this.#busy = true;
+    let released = false;
+    try {
+      for (;;) {
+        const question = await this.#question(client.number);
+        if (question?.version !== VERSION) break;
+        if (question.ask === "leave") {
+          this.#estate.leave();
+          return;
+        }
+        if (question.ask === "listeners") await this.#sendListeners(client.number);
+        else {
+          released = true;
+          await this.#sendRest(client.number);
+        }
+      }
+      this.#host.log("the successor has gone before it had all; going on");
+    } catch (error) {
+      this.#host.log(`the takeover failed; going on: ${(error as Error).message}`);
+    } finally {
+      this.#busy = false;
+    }
+    if (released) this.#estate.resume();
+  }
+
+  async #question(client: number): Promise<Question | undefined> {
+    for (;;) {
+      await this.#until(client, EVENT.in | EVENT.readHangup);
+      const received = receive<Question>(client);
+      if (received === "gone") return undefined;
+      if (received === "nothing") continue;
+      received[1]?.close();
+      return received[0];
+    }
+  }
+
+  async #sendListeners(client: number): Promise<void> {
+    for (const { id, settings, ending, meant, fds } of this.#estate.listeners()) {
+      const listener = { settings: { ...settings, address: [...settings.address] }, ending, meant };
+      for (const fd of fds) await this.#send(client, { kind: "listener", id, listener }, fd.number);
+    }
+    for (const { path, fd } of this.#estate.registries())
+      await this.#send(client, { kind: "registry", path }, fd);
+    const { mailbox } = this.#estate;
+    if (mailbox !== undefined) await this.#send(client, { kind: "mailbox" }, mailbox);
+    await this.#send(client, { kind: "takeover" }, this.#bound.fd.number);
+    await this.#send(client, { kind: "end" });
+  }
+
+  async #sendRest(client: number): Promise<void> {
+    const { waiting, registered } = await this.#estate.release();
+    for (const { fd, listener, flow } of waiting)
+      await this.#send(client, { kind: "waiting", listener, flow: [...flow] }, fd);
+    for (const { slot, path, fd } of registered)
+      await this.#send(client, { kind: "registered", slot, path }, fd);
+    await this.#send(client, { kind: "end" });
+    this.#host.log(`handing over ${waiting.length} waiting connections, ${registered.length} registrations`);
+  }
+
+  /** A message with a copy of `fd`; waits while there is no room for it. */
+  async #send(client: number, item: Item, fd?: number): Promise<void> {
+    const message = encode(item);
+    for (;;) {
+      const result =
+        fd === undefined ? native.sb_write(client, message, message.length) : sendCopy(client, fd, message);
+      if (result !== -ERRNO.EAGAIN && result !== -ERRNO.ETOOMANYREFS) {
+        check(result, "hand over");
+        return;
+      }
+      if (result === -ERRNO.EAGAIN) await this.#until(client, EVENT.out);
+      else await Bun.sleep(1);
+    }
+  }
+
+  #until(fd: number, events: number): Promise<void> {
+    return new Promise((resolve) => {
+      const watch = this.#lookout.watch(fd, events, () => {
+        watch.cancel();
+        resolve();
+      });
+    });
+  }
+}
+
+/** Binds the path where successors come. */
+export function bindTakeover(path: string): BoundUnix {
+  return bindUnix(path, SOCK.seqpacket, MODE);
+}
+
+function sendCopy(client: number, fd: number, message: Uint8Array): number {
+  const copy = native.sb_duplicate(fd);
+  if (copy < 0) return copy;
+  const result = native.sb_send_fds(client, Int32Array.of(copy), 1, message, message.length);
+  if (result < 0) native.sb_close(copy);
+  return result;
+}
+
+function receive<Message>(socket: number): [Message, Fd | undefined] | "gone" | "nothing" {
+  const buffer = new Uint8Array(MESSAGE_MAX);
+  const fd = Int32Array.of(-1);
+  const length = native.sb_receive_message(socket, buffer, buffer.length, fd);
+  if (length === -ERRNO.EAGAIN) return "nothing";
+  if (length === 0 || length === -ERRNO.ECONNRESET) return "gone";
+  if (length < 0) throw new Error(`receive: ${errnoName(-length)}`);
+  const message = JSON.parse(new TextDecoder().decode(buffer.subarray(0, length))) as Message;
+  return [message, fd[0]! < 0 ? undefined : new Fd(fd[0]!)];
+}
+
+function encode(message: Question | Item): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(message));
+}
+
+function peerUid(fd: number): number {
+  const ids = new Int32Array(3);
+  check(native.sb_peer(fd, ids), "SO_PEERCRED");
+  return ids[1]! >>> 0;
+}
+
+function refusal(path: string, why: string): Failure {
+  return new Failure(EXIT.refused, `cannot take over from the server at ${path}: ${why}`);
+}
+
+/** Waiting connections as the acceptors take them. */
+export function adoptedOf(waiting: readonly WaitingSocket[], numbers: ListenerNumbers): Adopted[] {
+  return waiting.map(({ fd, flow, listener }) => {
+    flow[FLOW_FD_WORD] = fd;
+    return { flow, listener: numbers.of(listener) };
+  });
+}

@@ -1,0 +1,236 @@
+/** A new server goes on where the running one is: nobody is turned away, whatever becomes of either. */
+import { describe, expect, test } from "bun:test";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
+import { native } from "../../src/native/library.ts";
+import { Predecessor } from "../../src/programs/takeover.ts";
+import { program, root, testWith } from "../kit/require.ts";
+import { ask, bin, freePort, Running, ready, run, scratch } from "../kit/running.ts";
+import { load, tool } from "../kit/tools.ts";
+
+type Scratch = ReturnType<typeof scratch>;
+
+async function receiver(path: string, byte = "k"): Promise<Running> {
+  const running = new Running([tool("test/kit/receiver.c"), "-b", byte, path]);
+  await running.until(/ready/);
+  return running;
+}
+
+/** A configuration that sends all to the receiver `name`. */
+function configuration(folder: Scratch, port: number, name: string, more = ""): string {
+  const file = folder.file("c.toml");
+  writeFileSync(
+    file,
+    `${more}\n[[listen]]\nname = "web"\nport = ${port}\n[[route]]\nto = "unix:${folder.file(name)}"\n`,
+  );
+  return file;
+}
+
+function start(folder: Scratch): Promise<Running> {
+  return ready("socketbox", ["-f", folder.file("c.toml"), "--takeover", folder.file("takeover")]);
+}
+
+describe("a takeover", () => {
+  for (const workers of [1, 2]) {
+    test(`under load loses no connection, many times in a row (${workers} acceptors)`, async () => {
+      using folder = scratch();
+      const port = await freePort();
+      await using _receiver = await receiver(folder.file("k"));
+      configuration(folder, port, "k", `[server]\nworkers = ${workers}`);
+      let server = await start(folder);
+      let finished = false;
+      const outcome = load({ port, count: 30_000, atATime: 64 }).finally(() => {
+        finished = true;
+      });
+      let times = 0;
+      while (times < 8 || !finished) {
+        const next = await start(folder);
+        expect(await server.ended()).toBe(0);
+        expect(server.log).toContain("handed over\n");
+        server = next;
+        times++;
+      }
+      expect(await outcome).toMatchObject({ served: 30_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
+      expect(await server.stop()).toBe(0);
+      expect(existsSync(folder.file("takeover"))).toBe(false);
+    });
+  }
+
+  test("brings what waits along", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const waiting = load({ port, count: 300, atATime: 300 });
+    await first.until(/its connections wait/);
+    await Bun.sleep(200);
+    await using second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    expect(first.log).toMatch(/handing over 300 waiting connections/);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 300, closed: 0, reset: 0, refused: 0 });
+    await second.stop();
+    expect(second.log).toContain("stopped: 300 accepted, 300 delivered");
+  });
+
+  test("brings registrations along: a receiver never notices", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    writeFileSync(
+      folder.file("c.toml"),
+      `[[listen]]\nport = ${port}\n[[route]]\nto = "slot:3"\n` +
+        `[[registry]]\npath = "${folder.file("r")}"\n[[registry.allow]]\nslot = [3, 4]\n`,
+    );
+    await using first = await start(folder);
+    await using holder = await ready("socketbox-inetd-p", [folder.file("r"), "3", "/bin/echo", "x"]);
+    expect(await ask(port, "127.0.0.1")).toBe("x\n");
+    await using second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    expect(await ask(port, "127.0.0.1")).toBe("x\n");
+    // The registry itself goes on too, and still knows who has what.
+    const refused = await run([bin("socketbox-inetd-p"), folder.file("r"), "3", "/bin/true"]);
+    expect(refused.out).toContain("the server refused");
+    await using _other = await ready("socketbox-inetd-p", [folder.file("r"), "4", "/bin/echo", "y"]);
+    await holder.stop();
+    await second.until(/slot 3: has gone/);
+  });
+
+  test("takes the new configuration's listeners, and empties those that it does not have", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    await using _receiver = await receiver(folder.file("k"));
+    configuration(folder, port, "k", `[[listen]]\nname = "old"\nport = ${other}`);
+    await using first = await start(folder);
+    const both = Promise.all([
+      load({ port, count: 5_000, atATime: 32 }),
+      load({ port: other, count: 5_000, atATime: 32 }),
+    ]);
+    await Bun.sleep(50);
+    const added = await freePort();
+    configuration(folder, port, "k", `[[listen]]\nname = "new"\nport = ${added}`);
+    await using _second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    const [kept, removed] = await both;
+    expect(kept).toMatchObject({ served: 5_000 });
+    expect(removed).toMatchObject({ closed: 0, reset: 0, stuck: 0 });
+    expect(removed.served + removed.refused).toBe(5_000);
+    expect(await ask(added, "127.0.0.1")).toBe("k");
+  });
+
+  test("hands on what another server gives it (-P)", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    await using _receiver = await receiver(folder.file("k"));
+    writeFileSync(
+      folder.file("outer.toml"),
+      `[[listen]]\nport = ${port}\n[[route]]\nto = "slot:1"\n` +
+        `[[registry]]\npath = "${folder.file("r")}"\n[[registry.allow]]\nslot = 1\n`,
+    );
+    await using _outer = await ready("socketbox", ["-f", folder.file("outer.toml")]);
+    const args = [
+      ...["-P", `1:${folder.file("r")}`, "-S", folder.file("k")],
+      ...["--takeover", folder.file("takeover")],
+    ];
+    let inner = await ready("socketbox", args);
+    const outcome = load({ port, count: 5_000, atATime: 32 });
+    for (let round = 0; round < 4; round++) {
+      const next = await ready("socketbox", args);
+      expect(await inner.ended()).toBe(0);
+      inner = next;
+    }
+    expect(await outcome).toMatchObject({ served: 5_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
+    expect(await inner.stop()).toBe(0);
+  });
+
+  test("by a server whose configuration is wrong changes nothing", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    await using _receiver = await receiver(folder.file("k"));
+    const file = configuration(folder, port, "k");
+    await using first = await start(folder);
+    writeFileSync(file, "[[listen]]\nport = 0x\n");
+    await expect(start(folder)).rejects.toThrow("exit code 1");
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    configuration(folder, port, "k");
+    await using _second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+  });
+
+  test("by one that fails half-way leaves the first one serving, with all that waits", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const waiting = load({ port, count: 100, atATime: 100 });
+    await first.until(/its connections wait/);
+    await Bun.sleep(100);
+    {
+      using successor = Predecessor.find(folder.file("takeover"), [process.geteuid!()])!;
+      const { listeners, takeover } = successor.listeners();
+      takeover?.close();
+      for (const { fds } of listeners) for (const fd of fds) fd.close();
+      const { waiting: received } = successor.rest();
+      expect(received).toHaveLength(100);
+      for (const { fd } of received) native.sb_close(fd);
+    }
+    await first.until(/going on/);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+  });
+
+  testWith(root, program("setpriv"))("is for the same user and root alone", async () => {
+    using folder = scratch();
+    chmodSync(folder.path, 0o755);
+    const port = await freePort();
+    await using _receiver = await receiver(folder.file("k"));
+    const file = configuration(folder, port, "k");
+    await using first = await start(folder);
+    const intruder = () =>
+      run([
+        ...["setpriv", "--reuid", "65534", "--clear-groups", bin("socketbox")],
+        ...["-f", file, "--takeover", folder.file("takeover")],
+      ]);
+    expect((await intruder()).out).toMatch(/takeover: EACCES/);
+    chmodSync(folder.file("takeover"), 0o666); // even where its mode would let them
+    expect((await intruder()).out).toMatch(/cannot take over .*: /);
+    chmodSync(folder.file("takeover"), 0o666);
+    using _stranger = await connectAs("65534", folder.file("takeover"));
+    await first.until(/a takeover by uid 65534 is refused/);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+  });
+
+  testWith(root)("from a server that has given up its privileges keeps its low port", async () => {
+    using folder = scratch();
+    chmodSync(folder.path, 0o777);
+    await using _receiver = await receiver(folder.file("k"));
+    chmodSync(folder.file("k"), 0o666);
+    const port = 81;
+    const file = configuration(folder, port, "k", '[server]\nuser = "nobody"');
+    await using first = await start(folder);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    // The next one never was root: what it could not bind it is given.
+    writeFileSync(
+      file,
+      `[[listen]]\nname = "web"\nport = ${port}\n[[route]]\nto = "unix:${folder.file("k")}"\n`,
+    );
+    chmodSync(folder.file("takeover"), 0o666);
+    const second = new Running([
+      ...["setpriv", "--reuid", "nobody", "--clear-groups", bin("socketbox")],
+      ...["-f", file, "--takeover", folder.file("takeover")],
+    ]);
+    await using _second = second;
+    await second.until(/: ready: /);
+    expect(await first.ended()).toBe(0);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+  });
+});
+
+/** Connects as another user, and stays. */
+async function connectAs(uid: string, path: string): Promise<Disposable> {
+  const script = `import os, socket, sys; os.setuid(${uid}); s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(${JSON.stringify(path)}); print("connected", flush=True); sys.stdin.read()`;
+  const running = new Running(["python3", "-c", script]);
+  await running.until(/connected/);
+  return { [Symbol.dispose]: () => running.kill("SIGKILL") };
+}
