@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 
 enum { MAX_EVENTS = 256 };
 
@@ -29,6 +30,15 @@ int sb_epoll_wait(int epoll, struct sb_event *events, int max, int timeout_ms) {
                                       .fd = (int32_t)(uint32_t)ready[i].data.u64,
                                       .generation = (uint32_t)(ready[i].data.u64 >> 32)};
     return count;
+}
+
+/* CLOCK_MONOTONIC in microseconds: the clock that service managers count by. */
+int sb_monotonic(uint64_t microseconds[1]) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
+        return -errno;
+    microseconds[0] = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    return 0;
 }
 
 int sb_eventfd(void) {

@@ -123,6 +123,7 @@ SB_EXPORT int sb_receive_message(int socket, void *buffer, int size, int32_t fd[
 SB_EXPORT int sb_epoll_create(void);
 SB_EXPORT int sb_epoll_ctl(int epoll, int operation, int fd, uint32_t events, uint32_t generation);
 SB_EXPORT int sb_epoll_wait(int epoll, struct sb_event *events, int max, int timeout_ms);
+SB_EXPORT int sb_monotonic(uint64_t microseconds[1]);
 SB_EXPORT int sb_eventfd(void);
 SB_EXPORT int sb_eventfd_add(int fd);
 SB_EXPORT int sb_eventfd_take(int fd);

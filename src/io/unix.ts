@@ -1,6 +1,6 @@
 /** Unix sockets that are bound at a path: made with exactly the mode wanted, and removed only while they are ours. */
 import { chmodSync, chownSync, lstatSync } from "node:fs";
-import { ERRNO } from "../native/errno.ts";
+import { check, ERRNO } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { Fd } from "./fd.ts";
 
@@ -30,6 +30,7 @@ export function bindUnix(path: string, type: number, mode: number, owner?: Owner
 
 /** The same for a socket that is bound at `path` already. */
 export function adoptUnix(path: string, fd: Fd): BoundUnix {
+  check(native.sb_set_nonblocking(fd.number, 1), `socket ${path}`);
   const file = path.startsWith("@") ? undefined : lstatSync(path, { bigint: true, throwIfNoEntry: false });
   return {
     fd,

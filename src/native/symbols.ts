@@ -29,6 +29,7 @@ export const symbols = {
   sb_epoll_create: { args: [], returns: number },
   sb_epoll_ctl: { args: [i32, i32, i32, u32, u32], returns: number },
   sb_epoll_wait: { args: [i32, ptr, i32, i32], returns: number },
+  sb_monotonic: { args: [ptr], returns: number },
   sb_eventfd: { args: [], returns: number },
   sb_eventfd_add: { args: [i32], returns: number },
   sb_eventfd_take: { args: [i32], returns: number },

@@ -2,6 +2,7 @@
  * The server's control plane. It sets up in the order of the original (bind, open the configuration, give up
  * privileges, parse, listen), hands what it made to the acceptors, and from then on does what it is told.
  */
+import { readFileSync } from "node:fs";
 import { LISTENER_DEFAULTS } from "../config/configuration.ts";
 import { Fd } from "../io/fd.ts";
 import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } from "../io/identity.ts";
@@ -58,6 +59,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const mailbox = openMailbox(options, found?.mailbox);
   const binding: Binding = { workers, ending: service.isManaged ? "drain" : "refuse" };
   const { listeners, removed } = mailbox ? NO_LISTENERS : bindListeners(options, planned, given, binding);
+  warnOfReusePort(host, listeners);
   const registries = openRegistries(host, planned, given);
   const takeover =
     options.takeover === undefined ? undefined : openTakeover(options.takeover, found?.takeover);
@@ -107,8 +109,8 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   if (removed.length > 0) server.retire(removed);
   if (takeover && lookout) new Succession(host, lookout, takeover, server);
   const status = describe(options, plan, listeners);
-  host.log(`ready: ${status}`);
   server.begin(status);
+  host.log(`ready: ${status}`);
   ready();
   const code = await server.end();
   if (!server.handedOver) takeover?.remove();
@@ -165,6 +167,24 @@ function bindListeners(
     EXIT.refused,
     `a socket was passed by the name ${useless.settings.name}; expected one of the listeners' names: ${names}`,
   );
+}
+
+/** Our own leaving empties the backlog first, but others may be less careful, or not get the time. */
+function warnOfReusePort(host: Host, listeners: readonly Listener[]): void {
+  const shared = listeners.filter(({ settings }) => settings.reusePort).map(({ settings }) => settings.name);
+  if (shared.length === 0 || migratesRequests()) return;
+  host.log(
+    `listener ${shared.join(", ")} shares its port: when one of those who share it leaves, connections in its ` +
+      "backlog may be reset, because net.ipv4.tcp_migrate_req is not 1",
+  );
+}
+
+function migratesRequests(): boolean {
+  try {
+    return readFileSync("/proc/sys/net/ipv4/tcp_migrate_req", "utf8").trim() === "1";
+  } catch {
+    return false; // kernels before 5.14 have no such setting
+  }
 }
 
 function openRegistries(host: Host, planned: Plan | undefined, given: Given): Registry[] {

@@ -72,11 +72,11 @@ export class Server implements Estate {
     const { host, service, acceptors, file } = this.#parts;
     service.keepListeners(this.#state.listeners);
     service.keepRegistries(this.#parts.registrar?.registries ?? []);
-    service.ready(status, acceptors);
     host.onSignal("SIGHUP", () => {
       if (!file) host.log("there is no configuration to reload");
       else this.#reloading = this.#reloading.then(() => this.#reload(file));
     });
+    service.ready(status, acceptors);
   }
 
   /** Resolves to the exit code. */

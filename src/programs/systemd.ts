@@ -3,6 +3,7 @@
  * follows the data plane, and the descriptors that are kept for it over a restart.
  */
 import { Manager, watchdogMs } from "../io/systemd.ts";
+import { native } from "../native/library.ts";
 import type { Acceptors } from "./acceptors.ts";
 import { storedName } from "./given.ts";
 import type { Host } from "./host.ts";
@@ -41,8 +42,9 @@ export class SystemdService {
 
   /** To be followed by {@link reloaded}. */
   reloading(): void {
-    // CLOCK_MONOTONIC, which is what hrtime reads.
-    this.#say("RELOADING=1", `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+    const microseconds = new BigUint64Array(1);
+    native.sb_monotonic(microseconds);
+    this.#say("RELOADING=1", `MONOTONIC_USEC=${microseconds[0]}`);
   }
 
   reloaded(status: string): void {

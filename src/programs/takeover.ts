@@ -30,6 +30,8 @@ const MESSAGE_MAX = 65_536;
 /** The longest that a successor waits for one message. */
 const PATIENCE_MS = 10_000;
 
+const GONE = "it has gone, or does not hand over";
+
 type Question = { readonly ask: "listeners" | "rest" | "leave"; readonly version: number };
 
 /** What a message says of the descriptor in it. */
@@ -148,13 +150,15 @@ export class Predecessor implements Disposable {
 
   #send(ask: Question["ask"]): void {
     const message = encode({ ask, version: VERSION });
-    check(native.sb_write(this.#socket.number, message, message.length), `take over from ${this.#path}`);
+    const result = native.sb_write(this.#socket.number, message, message.length);
+    if (result === -ERRNO.EPIPE || result === -ERRNO.ECONNRESET) throw refusal(this.#path, GONE);
+    check(result, `take over from ${this.#path}`);
   }
 
   #receive(): [Item, Fd | undefined] {
     for (const end = performance.now() + PATIENCE_MS; performance.now() < end; Bun.sleepSync(1)) {
       const received = receive<Item>(this.#socket.number);
-      if (received === "gone") throw refusal(this.#path, "it has gone, or does not hand over");
+      if (received === "gone") throw refusal(this.#path, GONE);
       if (received !== "nothing") return received;
     }
     throw refusal(this.#path, "it does not answer");

@@ -1,4 +1,5 @@
 /** Programs started the way a service manager does: with sockets from descriptor 3 on, and a socket to report to. */
+import { readlinkSync } from "node:fs";
 import { Fd } from "../../src/io/fd.ts";
 import { SOCK } from "../../src/io/socket.ts";
 import { cString, native } from "../../src/native/library.ts";
@@ -87,11 +88,20 @@ export class FakeManager implements Disposable {
 
   #keep({ text, fd }: Notice): void {
     const name = /^FDNAME=(.*)$/m.exec(text)?.[1] ?? "";
-    if (/^FDSTORE=1$/m.test(text) && fd !== undefined) this.#stored.push([name, fd]);
+    if (/^FDSTORE=1$/m.test(text) && fd !== undefined) {
+      // As in systemd, the same socket is kept once.
+      const same = this.#stored.some((entry) => inodeOf(entry[1]) === inodeOf(fd));
+      if (same) native.sb_close(fd);
+      else this.#stored.push([name, fd]);
+    }
     if (!/^FDSTOREREMOVE=1$/m.test(text)) return;
     for (const entry of this.#stored.filter(([stored]) => stored === name)) {
       native.sb_close(entry[1]);
       this.#stored.splice(this.#stored.indexOf(entry), 1);
     }
   }
+}
+
+function inodeOf(fd: number): string {
+  return readlinkSync(`/proc/self/fd/${fd}`);
 }

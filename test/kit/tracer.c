@@ -1,7 +1,7 @@
 /* tracer.c - what only a debugger can do to a running program (ptrace(2)).
  *
- *   tracer freeze TID           stops this one thread, says "frozen", and lets it go when its standard input
- * ends tracer call TID NR [ARG…]   has the thread make this system call (x86-64), and prints its result
+ *   tracer freeze TID           stops this one thread, and says "frozen"; it goes on when the tracer ends
+ *   tracer call TID NR [ARG]... has the thread make this system call (x86-64), and prints its result
  *
  * The thread must belong to a process that we may trace. */
 #define _GNU_SOURCE
@@ -72,9 +72,7 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "freeze")) {
         printf("frozen\n");
         fflush(stdout);
-        char byte;
-        while (read(0, &byte, 1) > 0)
-            continue;
+        pause();
     }
 #if defined(__x86_64__)
     if (!strcmp(argv[1], "call"))

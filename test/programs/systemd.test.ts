@@ -1,0 +1,300 @@
+/** The server as a service: what it is passed, what it says, and what is kept for it over a restart. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { SOCK } from "../../src/io/socket.ts";
+import { native } from "../../src/native/library.ts";
+import { FakeManager, type Passed, passing } from "../kit/passed.ts";
+import { root, testWith } from "../kit/require.ts";
+import { ask, freePort, must, Running, ready, scratch } from "../kit/running.ts";
+import { boundUnix, listenTcp } from "../kit/sockets.ts";
+import { load, type Outcome, tool } from "../kit/tools.ts";
+
+type Scratch = ReturnType<typeof scratch>;
+
+const LOST = { closed: 0, reset: 0, refused: 0, stuck: 0 };
+
+async function receiver(path: string, byte = "k"): Promise<Running> {
+  const running = new Running([tool("test/kit/receiver.c"), "-b", byte, path]);
+  await running.until(/ready/);
+  return running;
+}
+
+function write(folder: Scratch, text: string): string {
+  const file = folder.file("c.toml");
+  writeFileSync(file, text);
+  return file;
+}
+
+const listen = (name: string, port: number) => `[[listen]]\nname = "${name}"\nport = ${port}\n`;
+const route = (to: string, more = "") => `[[route]]\n${more}to = "${to}"\n`;
+
+/** Restarts under load until the load has ended; each server gets what `passed` says then. */
+async function restarting(
+  start: () => Running,
+  outcome: Promise<Outcome>,
+  signal: NodeJS.Signals = "SIGTERM",
+): Promise<Outcome> {
+  let finished = false;
+  void outcome.finally(() => {
+    finished = true;
+  });
+  for (let times = 0; times < 5 || !finished; times++) {
+    await using server = start();
+    await server.until(/: ready: /);
+    await Bun.sleep(50);
+    server.kill(signal);
+    await server.ended();
+  }
+  return await outcome;
+}
+
+describe("passed sockets", () => {
+  test("become the listeners of their names, wherever a unit has bound them", async () => {
+    using folder = scratch();
+    const [one, two] = [await freePort(), await freePort()];
+    using web = listenTcp(one);
+    using mail = listenTcp(two);
+    await using _a = await receiver(folder.file("a"), "a");
+    await using _b = await receiver(folder.file("b"), "b");
+    const file = write(
+      folder,
+      listen("mail", 25) +
+        listen("web", 80) +
+        route(`unix:${folder.file("a")}`, 'listener = "web"\n') +
+        route(`unix:${folder.file("b")}`, 'listener = "mail"\n'),
+    );
+    const passed: Passed[] = [
+      ["web", web.number],
+      ["mail", mail.number],
+    ];
+    await using server = passing("socketbox", ["-f", file], passed);
+    await server.until(/: ready: /);
+    expect(await ask(one, "127.0.0.1")).toBe("a");
+    expect(await ask(two, "127.0.0.1")).toBe("b");
+    // A reload leaves them alone.
+    server.kill("SIGHUP");
+    await server.until(/reloaded: nothing changed/);
+    expect(await ask(two, "127.0.0.1")).toBe("b");
+  });
+
+  test("are the listeners where nobody says where to listen", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    using socket = listenTcp(port);
+    await using _k = await receiver(folder.file("k"));
+    const args = ["-S", folder.file("k")];
+    await using server = passing("socketbox", args, [["socketbox.socket", socket.number]]);
+    await server.until(new RegExp(`: ready: \\[::\\]:${port}; `));
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+  });
+
+  test("of a name that no listener has are refused", async () => {
+    using folder = scratch();
+    using socket = listenTcp(await freePort());
+    using other = listenTcp(await freePort());
+    const file = write(folder, listen("web", 80) + listen("ssh", 22) + route("deny"));
+    const passed: Passed[] = [
+      ["web", socket.number],
+      ["shh", other.number],
+    ];
+    // The second listener has to be bound, which is not what this is about.
+    writeFileSync(file, readFileSync(file, "utf8").replace("port = 22", `port = ${await freePort()}`));
+    await using server = passing("socketbox", ["-f", file], passed);
+    expect(await server.ended()).toBe(1);
+    expect(server.log).toContain(
+      "a socket was passed by the name shh; expected one of the listeners' names: web, ssh",
+    );
+  });
+
+  test("meant for another process are left alone", async () => {
+    using folder = scratch();
+    using socket = listenTcp(await freePort());
+    const port = await freePort();
+    await using _k = await receiver(folder.file("k"));
+    const options = { env: { LISTEN_PID: "1", LISTEN_FDS: "1" }, stdio: [socket.number] };
+    await using _server = await ready("socketbox", ["-p", String(port), "-S", folder.file("k")], options);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+  });
+
+  test("outlive restarts under load without a lost connection", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    using socket = listenTcp(port);
+    await using _k = await receiver(folder.file("k"));
+    const file = write(folder, listen("web", port) + route(`unix:${folder.file("k")}`));
+    const start = () => passing("socketbox", ["-f", file], [["web", socket.number]]);
+    const outcome = await restarting(start, load({ port, count: 10_000, atATime: 64 }));
+    expect(outcome).toMatchObject({ served: 10_000, ...LOST });
+  });
+
+  test("may be a registry's, and clients wait there over a restart", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    using socket = boundUnix(folder.file("r"), SOCK.seqpacket);
+    native.sb_listen(socket.number, 8);
+    const file = write(
+      folder,
+      `${listen("web", port) + route("slot:1")}[[registry]]\npath = "${folder.file("r")}"\n` +
+        `[[registry.allow]]\nslot = 1\n`,
+    );
+    await using waits = new Running([
+      ...["sh", "-c", 'exec "$@"', "sh"],
+      ...[`${import.meta.dir}/../../bin/socketbox-inetd-p`, folder.file("r"), "1", "/bin/echo", "x"],
+    ]);
+    await using _server = passing("socketbox", ["-f", file], [["registry", socket.number]]);
+    await waits.until(/: ready: /);
+    expect(await ask(port, "127.0.0.1")).toBe("x\n");
+  });
+});
+
+describe("an inherited listener (-s)", () => {
+  test("outlives restarts under load without a lost connection", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    using socket = listenTcp(port);
+    await using _k = await receiver(folder.file("k"));
+    const args = ["-s", "3", "-S", folder.file("k")];
+    const start = () => passing("socketbox", args, [["", socket.number]]);
+    const outcome = await restarting(start, load({ port, count: 10_000, atATime: 64 }));
+    expect(outcome).toMatchObject({ served: 10_000, ...LOST });
+  });
+});
+
+describe("the manager", () => {
+  test("hears when the server is ready, reloads, and stops", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    const port = await freePort();
+    const file = write(folder, listen("web", port) + route("deny"));
+    await using server = passing("socketbox", ["-f", file], [], { env: manager.env });
+    expect(await manager.until(/^READY=1$/m)).toMatch(/^STATUS=\[::\]:\d+; 0 targets$/m);
+    server.kill("SIGHUP");
+    const reloading = await manager.until(/^RELOADING=1$/m);
+    const micros = Number(/^MONOTONIC_USEC=(\d+)$/m.exec(reloading)?.[1]);
+    // Python reads the same clock; ours was read before.
+    const now = Number(await must(["python3", "-c", "import time; print(time.monotonic_ns() // 1000)"]));
+    expect(micros).toBeLessThanOrEqual(now);
+    expect(micros).toBeGreaterThan(now - 60e6);
+    await server.until(/reloaded/);
+    while (manager.read().filter(({ text }) => text.startsWith("READY=1")).length < 2) await Bun.sleep(2);
+    await server.stop();
+    expect(await manager.until(/^STOPPING=1$/m)).toContain("STATUS=");
+  });
+
+  test("is found in the abstract namespace too, and may be missing", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(`@socketbox-test-${process.pid}`);
+    const port = await freePort();
+    const file = write(folder, listen("web", port) + route("deny"));
+    await using _server = passing("socketbox", ["-f", file], [], { env: manager.env });
+    await manager.until(/^READY=1$/m);
+  });
+
+  test("gets signs of life while every acceptor lives, and none while one hangs", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    const port = await freePort();
+    const file = write(folder, `[server]\nworkers = 2\n${listen("web", port)}${route("deny")}`);
+    const env = { ...manager.env, WATCHDOG_USEC: "400000" };
+    await using server = passing("socketbox", ["-f", file], [], { env });
+    await manager.until(/^WATCHDOG=1$/m);
+    const signs = () => manager.read().filter(({ text }) => text === "WATCHDOG=1").length;
+    for (const before = signs(); signs() < before + 3; ) await Bun.sleep(20);
+    // One of the threads that wait in epoll_wait, which in this helper only acceptors and the lookout do.
+    await using frozen = await freezeAcceptor(server);
+    const start = signs();
+    await Bun.sleep(1000); // ten looks: at most one may still have been under way
+    expect(signs() - start).toBeLessThanOrEqual(1);
+    frozen.kill("SIGTERM");
+    for (const before = signs(); signs() < before + 3; ) await Bun.sleep(20);
+  });
+
+  test("keeps what the server bound itself, and restarts lose no connection", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    const port = await freePort();
+    await using _k = await receiver(folder.file("k"));
+    const file = write(
+      folder,
+      `[server]\nworkers = 2\n${listen("web", port)}${route(`unix:${folder.file("k")}`)}`,
+    );
+    const start = () => passing("socketbox", ["-f", file], manager.stored, { env: manager.env });
+    const first = start();
+    await first.until(/: ready: /);
+    while (manager.stored.length < 2) await Bun.sleep(2);
+    expect(manager.stored.map(([name]) => name)).toEqual(Array(2).fill("socketbox.listener.web"));
+    const load_ = load({ port, count: 10_000, atATime: 64 });
+    await first.stop();
+    expect(await restarting(start, load_)).toMatchObject({ served: 10_000, ...LOST });
+  });
+
+  test("keeps registries and registrations: a receiver outlives the server that it registered with", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    const port = await freePort();
+    const file = write(
+      folder,
+      `${listen("web", port) + route("slot:1")}[[registry]]\npath = "${folder.file("r")}"\n` +
+        `[[registry.allow]]\nslot = 1\n`,
+    );
+    const start = () => passing("socketbox", ["-f", file], manager.stored, { env: manager.env });
+    const first = start();
+    await first.until(/: ready: /);
+    await using holder = await ready("socketbox-inetd-p", [folder.file("r"), "1", "/bin/echo", "x"]);
+    expect(await ask(port, "127.0.0.1")).toBe("x\n");
+    // Even one that was killed: nothing of this hangs on a last word.
+    first.kill("SIGKILL");
+    await first.ended();
+    const asked = ask(port, "127.0.0.1");
+    await using second = start();
+    expect(await asked).toBe("x\n");
+    expect(existsSync(folder.file("r"))).toBe(true);
+    await holder.stop();
+    await second.until(/slot 1: has gone/);
+    await using _next = await ready("socketbox-inetd-p", [folder.file("r"), "1", "/bin/echo", "y"]);
+    expect(await ask(port, "127.0.0.1")).toBe("y\n");
+  });
+
+  test("lets go of a listener that the configuration no longer has", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    const [port, other] = [await freePort(), await freePort()];
+    await using _k = await receiver(folder.file("k"));
+    const to = route(`unix:${folder.file("k")}`);
+    const file = write(folder, listen("web", port) + listen("more", other) + to);
+    const start = () => passing("socketbox", ["-f", file], manager.stored, { env: manager.env });
+    const first = start();
+    await first.until(/: ready: /);
+    write(folder, listen("web", port) + to);
+    first.kill("SIGHUP");
+    await first.until(/reloaded: -listener more/);
+    await manager.until(/^FDSTOREREMOVE=1\nFDNAME=socketbox.listener.more$/m);
+    await first.stop();
+    write(folder, listen("web", other) + to); // another place for the same name
+    await using second = start();
+    await second.until(/: ready: /);
+    expect(await ask(other, "127.0.0.1")).toBe("k");
+    while (manager.stored.length !== 1) await Bun.sleep(5);
+    await expect(ask(port, "127.0.0.1")).rejects.toThrow();
+  });
+});
+
+testWith(root)("SO_REUSEPORT alone is warned of where it would reset connections", async () => {
+  using folder = scratch();
+  const port = await freePort();
+  const file = write(folder, `${listen("web", port)}reuse-port = true\n${route("deny")}`);
+  await using server = await ready("socketbox", ["-f", file]);
+  const migrates = readFileSync("/proc/sys/net/ipv4/tcp_migrate_req", "utf8").trim() === "1";
+  if (migrates) expect(server.log).not.toContain("tcp_migrate_req");
+  else expect(server.log).toContain("net.ipv4.tcp_migrate_req");
+});
+
+/** Stops one acceptor's thread, until the answer ends. */
+async function freezeAcceptor(server: Running): Promise<Running> {
+  const waiting = readdirSync(`/proc/${server.pid}/task`).filter((tid) =>
+    readFileSync(`/proc/${server.pid}/task/${tid}/comm`, "utf8").startsWith("Worker"),
+  );
+  const frozen = new Running([tool("test/kit/tracer.c"), "freeze", waiting[0]!]);
+  await frozen.until(/frozen/);
+  return frozen;
+}
