@@ -116,6 +116,7 @@ export class Server implements Estate {
     this.#released = await acceptors.release();
     const waiting = this.#released.map(({ flow, listener }) => ({
       fd: flow[FLOW_FD_WORD]! | 0,
+      flow,
       listener: numbers.name(listener),
     }));
     return { waiting, registered: registrar?.registered ?? [] };

@@ -120,7 +120,8 @@ export class Predecessor implements Disposable {
     const waiting: WaitingSocket[] = [];
     const registered: Registered[] = [];
     for (const [item, fd] of this.#ask("rest")) {
-      if (item.kind === "waiting") waiting.push({ fd: fd.take(), listener: item.listener, flow: Uint32Array.from(item.flow) });
+      if (item.kind === "waiting")
+        waiting.push({ fd: fd.take(), listener: item.listener, flow: Uint32Array.from(item.flow) });
       else if (item.kind === "registered")
         registered.push({ slot: item.slot, path: item.path, fd: fd.take() });
     }
