@@ -46,7 +46,15 @@ try {
   server.kill("SIGTERM");
   await new Promise((resolve) => server.once("exit", resolve));
 } finally {
-  for (const program of started) program.kill("SIGTERM");
+  await Promise.all(
+    started
+      .filter(({ exitCode }) => exitCode === null)
+      .map((program) => {
+        const ended = new Promise((resolve) => program.once("exit", resolve));
+        program.kill("SIGTERM");
+        return ended;
+      }),
+  );
   rmSync(folder, { recursive: true, force: true });
 }
 

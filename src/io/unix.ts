@@ -36,7 +36,7 @@ export function adoptUnix(path: string, fd: Fd): BoundUnix {
     fd,
     remove: () => {
       const result = file ? native.sb_unbind_unix(cString(path), file.dev, file.ino) : 0;
-      return result === -ERRNO.ESTALE ? 0 : -result;
+      return result === -ERRNO.ESTALE || result === -ERRNO.ENOENT ? 0 : -result;
     },
   };
 }
