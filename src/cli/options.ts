@@ -2,6 +2,7 @@
 import { isatty } from "node:tty";
 import { type ArgsDef, type CommandDef, type ParsedArgs, parseArgs, renderUsage } from "citty";
 import { type Address, parseAddress } from "../model/address.ts";
+import { durationMs } from "../model/duration.ts";
 import { EXIT, Failure, type Host } from "../programs/host.ts";
 import { splitArguments } from "./argv.ts";
 
@@ -71,11 +72,9 @@ export function numberOption(name: string, value: string, least: number, most: n
 
 /** A number of seconds, or with a unit: `500ms`, `10s`, `2m`, `1h`. In milliseconds. */
 export function durationOption(name: string, value: string): number {
-  const found = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(value);
-  if (!found)
-    throw usage(`${name}: ${JSON.stringify(value)} is not a duration; expected one such as 500ms, 10s or 2m`);
-  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[found[2] || "s"]!;
-  return Number(found[1]) * unit;
+  const ms = durationMs(value);
+  if (ms !== undefined) return ms;
+  throw usage(`${name}: ${JSON.stringify(value)} is not a duration; expected one such as 500ms, 10s or 2m`);
 }
 
 export function usage(message: string): Failure {

@@ -1,5 +1,6 @@
 /** Lengths of time, as a number of seconds or a text with a unit. */
 import * as v from "valibot";
+import { durationMs } from "../model/duration.ts";
 import { Fault, quoted } from "./fault.ts";
 import { text } from "./schema-parts.ts";
 
@@ -22,9 +23,9 @@ export function durationSchema(description: string, ms: number) {
 
 /** Milliseconds. */
 export function parseDuration(name: string, value: number | string): number | Fault {
-  const found = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(String(value));
-  if (!found) return new Fault(`${name} is ${quoted(String(value))}`, DURATIONS);
-  const ms = Math.round(Number(found[1]) * { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[found[2] || "s"]!);
+  const exact = durationMs(String(value));
+  if (exact === undefined) return new Fault(`${name} is ${quoted(String(value))}`, DURATIONS);
+  const ms = Math.round(exact);
   return ms <= DURATION_SECONDS_LAST * 1000
     ? ms
     : new Fault(`${name} ${quoted(String(value))} is too long`, `at most ${DURATION_SECONDS_LAST} seconds`);
