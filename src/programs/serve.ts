@@ -95,6 +95,9 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   });
   // From here on the one before us takes nothing more in.
   const rest = predecessor?.rest();
+  // And it goes before anything is delivered: were we to die in between, what we delivered would come from it again,
+  // and two daemons would serve one client.
+  predecessor?.leave();
   const sources = server.sources([...listeners, ...removed]);
   acceptors.serve({
     table: plan.table,
@@ -105,7 +108,6 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   });
   registrar?.serve(registries);
   for (const registered of rest?.registered ?? given.registered) registrar?.adopt(registered);
-  predecessor?.leave();
   if (removed.length > 0) server.retire(removed);
   if (takeover && lookout) new Succession(host, lookout, takeover, server);
   const status = describe(options, plan, listeners);
