@@ -3,7 +3,7 @@ import { describe, expect } from "bun:test";
 import { existsSync } from "node:fs";
 import { EXIT } from "../../../src/programs/host.ts";
 import { Namespace } from "../../kit/namespace.ts";
-import { pythonCommand, pythonOutput, said } from "../../kit/python.ts";
+import { python, pythonCommand, pythonOutput, said } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
 import { scratch } from "../../kit/running.ts";
 import { INETD, inetd, sh, testPython } from "./inetd.ts";
@@ -166,6 +166,38 @@ say(served=len(starts), kept=shortest >= window - 1)`;
       expect(said(await pythonOutput(script, folder.file("s")))).toEqual([{ served: 2000, kept: true }]);
       await server.stop(); // its log is whole now
       expect(server.log).toContain("pausing: limit (--rate); connections wait");
+      expect(server.log).not.toContain("given up");
+    },
+  );
+
+  testPython(
+    "--rate N/TIME: exactly N of 2,000 start while TIME has not passed, and the others wait unharmed",
+    async () => {
+      using folder = scratch();
+      await using server = await inetd(folder.file("s"), "echo hi", ["--rate", "50/1h"]);
+      const script = `
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+listening = listener()
+pairs = [(socket.create_connection(listening.getsockname()), listening.accept()[0]) for _ in range(2000)]
+def sender():
+    with way_to(sys.argv[1]) as way:
+        for _, accepted in pairs:
+            send(way, accepted)
+            accepted.close()
+threading.Thread(target=sender, daemon=True).start()
+served = [read_all(client) for client, _ in pairs[:50]]
+say(served=served == ["hi\\n"] * 50)
+signal.sigwait([signal.SIGUSR1])
+waiting = selectors.DefaultSelector()
+for client, _ in pairs[50:]: waiting.register(client, selectors.EVENT_READ)
+say(heard=len(waiting.select(0)))`;
+      await using clients = python(script, [folder.file("s")]);
+      await clients.until(/"served": true/);
+      await server.until(/pausing: limit \(--rate\); connections wait/);
+      clients.kill("SIGUSR1");
+      await clients.until(/"heard": 0/);
+      expect(server.log.match(/ start \d+: /g)).toHaveLength(50);
       expect(server.log).not.toContain("given up");
     },
   );
