@@ -1,22 +1,15 @@
 /** Every address and variable of the original's preload library, through the library itself. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  ask,
-  askPath,
-  compile,
-  linesOf,
-  noCompiler,
-  Running,
-  scratchFolder,
-  startSender,
-  under,
-} from "./harness.ts";
+import { program, testWith } from "../kit/require.ts";
+import { ask, askPath, compile, linesOf, Running, scratchFolder, startSender, under } from "./harness.ts";
 
+const gcc = program("gcc");
+const test = testWith(gcc, program("python3"));
 const folder = scratchFolder();
-const probe = noCompiler ? "" : compile("probe", folder);
-const sender = noCompiler ? "" : compile("sender", folder);
+const probe = gcc.met ? compile("probe", folder) : "";
+const sender = gcc.met ? compile("sender", folder) : "";
 
 /** The words of the probe, split at spaces; the lines it printed. */
 const run = (words: string, variables: Record<string, string>) =>
@@ -38,7 +31,7 @@ function directoryFile(root: string, name: string, index: number, path: string):
 const ipv4 = { SKBOX_PORT_FILTER_IPV4: "1024" };
 const wildcards = { SKBOX_PORT_FILTER_IPV6_WILDCARD: "1024", SKBOX_PORT_FILTER_IPV4_WILDCARD: "1024" };
 
-describe.skipIf(noCompiler !== undefined)("addresses", () => {
+describe("addresses", () => {
   const rows: [address: string, path: string, kind: "receiver" | "stream"][] = [
     ["fe8f::2:1:2", "00001/00002_00080", "receiver"],
     ["fe8f::3:1:2", "00001/00002_00080", "stream"],
@@ -138,7 +131,7 @@ describe.skipIf(noCompiler !== undefined)("addresses", () => {
   });
 });
 
-describe.skipIf(noCompiler !== undefined)("variables", () => {
+describe("variables", () => {
   test("a filter that cannot be read ends the program with one line that names it", () => {
     const env = under({ SKBOX_PORT_FILTER_IPV4: "http" });
     const { exitCode, stderr, stdout } = Bun.spawnSync([probe, "4", "name"], { env });

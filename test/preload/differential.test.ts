@@ -1,8 +1,11 @@
 /** A program asks a real TCP listener and a virtual one the same; the answers agree line by line. */
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { join } from "node:path";
-import { compile, linesOf, mapOf, noCompiler, scratchFolder, startSender } from "./harness.ts";
+import { program, testWith } from "../kit/require.ts";
+import { compile, linesOf, mapOf, scratchFolder, startSender } from "./harness.ts";
 
+const gcc = program("gcc");
+const test = testWith(gcc);
 /** Lines that differ, each with the reason. */
 const different: Record<string, string> = {
   "detach it":
@@ -23,23 +26,20 @@ function freePort(): number {
 const keyOf = (line: string) => line.slice(0, line.indexOf(":"));
 
 for (const family of ["4", "6"]) {
-  test.skipIf(noCompiler !== undefined)(
-    `a virtual listener of IPv${family} answers as a real one does, apart from the listed rows`,
-    async () => {
-      const program = compile("differential", folder);
-      const path = join(folder, `differential-${family}.sock`);
-      const port = freePort();
-      const child = Bun.spawn([program, family, `${port}`, `${port}`], { env: {}, stdout: "pipe" });
-      const native = (await new Response(child.stdout).text()).trimEnd().split("\n");
-      await using sender = await startSender(compile("sender", folder), path);
-      const virtual = await linesOf([program, family, `${port}`, `${sender.port}`], {
-        SOCKETBOX_MAP: mapOf({ [port]: path }),
-      });
-      expect(native.length).toBeGreaterThan(150);
-      const alike = (lines: string[]) => lines.filter((line) => !Object.hasOwn(different, keyOf(line)));
-      expect(alike(virtual)).toEqual(alike(native));
-      const differing = native.filter((line) => !virtual.includes(line)).map(keyOf);
-      expect(differing.sort()).toEqual(Object.keys(different).sort());
-    },
-  );
+  test(`a virtual listener of IPv${family} answers as a real one does, apart from the listed rows`, async () => {
+    const program = compile("differential", folder);
+    const path = join(folder, `differential-${family}.sock`);
+    const port = freePort();
+    const child = Bun.spawn([program, family, `${port}`, `${port}`], { env: {}, stdout: "pipe" });
+    const native = (await new Response(child.stdout).text()).trimEnd().split("\n");
+    await using sender = await startSender(compile("sender", folder), path);
+    const virtual = await linesOf([program, family, `${port}`, `${sender.port}`], {
+      SOCKETBOX_MAP: mapOf({ [port]: path }),
+    });
+    expect(native.length).toBeGreaterThan(150);
+    const alike = (lines: string[]) => lines.filter((line) => !Object.hasOwn(different, keyOf(line)));
+    expect(alike(virtual)).toEqual(alike(native));
+    const differing = native.filter((line) => !virtual.includes(line)).map(keyOf);
+    expect(differing.sort()).toEqual(Object.keys(different).sort());
+  });
 }

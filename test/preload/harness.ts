@@ -7,18 +7,16 @@ import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, type NetConnectOpts } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Need } from "../kit/require.ts";
+import { type Need, program } from "../kit/require.ts";
 
 export const library = join(import.meta.dir, "../../zig-out/lib/libsocketbox-preload.so");
 export const sources = join(import.meta.dir, "../../cshim/preload");
 
-/** Why the C programs of these tests cannot be compiled here; undefined: they can. In CI they must be. */
-export const noCompiler = Bun.which("gcc") ? undefined : "gcc is not installed";
-if (noCompiler && process.env.SOCKETBOX_REQUIRE_ALL === "1") throw new Error(noCompiler);
-
 /** The runtime library of a sanitizer of gcc, `asan` or `tsan`. */
 export function sanitizer(name: string): Need {
-  const path = noCompiler ? "" : Bun.spawnSync(["gcc", `-print-file-name=lib${name}.so`]).stdout.toString();
+  const path = program("gcc").met
+    ? Bun.spawnSync(["gcc", `-print-file-name=lib${name}.so`]).stdout.toString()
+    : "";
   return { name: `gcc with lib${name}`, met: path.startsWith("/") };
 }
 
