@@ -5,6 +5,8 @@ import { Fault, quoted } from "./fault.ts";
 import { text } from "./schema-parts.ts";
 
 export const DURATIONS = 'seconds, or "500ms", "10s", "2m", "1h"';
+/** For editors. */
+export const DURATION_PATTERN = "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)?$";
 /** The longest time that can be asked for: a day. */
 export const DURATION_SECONDS_LAST = 86_400;
 
@@ -15,7 +17,7 @@ export function durationSchema(description: string, ms: number) {
     v.minValue(0, DURATIONS),
     v.maxValue(DURATION_SECONDS_LAST, `0 to ${DURATION_SECONDS_LAST}`),
   );
-  const withUnit = text(DURATIONS, { pattern: "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)?$" });
+  const withUnit = text(DURATIONS, { pattern: DURATION_PATTERN });
   return v.optional(
     v.pipe(v.union([inSeconds, withUnit], DURATIONS), v.metadata({ description, default: ms / 1000 })),
   );

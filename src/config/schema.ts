@@ -8,8 +8,9 @@
 import * as v from "valibot";
 import { QUEUE_DEFAULT, UNIX_PATH_MAX, WAIT_MS_DEFAULT } from "../model/target.ts";
 import { LISTENER_DEFAULTS, REGISTRY_DEFAULTS, SERVER_DEFAULTS } from "./configuration.ts";
+import { DURATION_PATTERN, DURATIONS } from "./duration.ts";
 import { PROXY_KEYS } from "./proxy.ts";
-import { addresses, flag, oneOrMore, table, text, whole } from "./schema-parts.ts";
+import { addresses, flag, named, oneOrMore, table, text, whole } from "./schema-parts.ts";
 import { PORT_FIRST, PORT_LAST } from "./words.ts";
 
 export const QUEUE_LAST = 1_000_000;
@@ -24,7 +25,6 @@ const ID_LAST = 0xfffffffe;
 export const PORTS = `${PORT_FIRST} to ${PORT_LAST}, or a range such as "8000-8010"`;
 export const RECEIVERS = '"unix:/path", "unix:@name", "fd:N" or "slot:N"';
 export const ACTIONS = '"unix:/path", "unix:@name", "fd:N", "slot:N", "table:NAME", "target:NAME" or "deny"';
-export const WAITS = 'seconds, or "500ms", "10s", "2m"';
 
 export const SLOTS = `0 to ${SLOT_LAST}, or a name in [slots]`;
 export const ALLOWS = "[[registry.allow]]";
@@ -163,13 +163,13 @@ const TargetSchema = table(
         v.union(
           [
             v.pipe(
-              v.number(WAITS),
-              v.minValue(0, WAITS),
+              v.number(DURATIONS),
+              v.minValue(0, DURATIONS),
               v.maxValue(WAIT_SECONDS_LAST, `0 to ${WAIT_SECONDS_LAST}`),
             ),
-            text(WAITS, { pattern: "^[0-9]+(ms|s|m)$" }),
+            text(DURATIONS, { pattern: DURATION_PATTERN }),
           ],
-          WAITS,
+          DURATIONS,
         ),
         v.metadata({
           description: "How long a connection may wait for it: seconds, or a text with a unit.",
@@ -229,9 +229,6 @@ const RegistrySchema = table(
   },
   { description: "Where receivers register for slots." },
 );
-
-const named = <const Value extends v.GenericSchema>(value: Value, expected: string, description: string) =>
-  v.optional(v.pipe(v.record(v.string(), value, expected), v.metadata({ description })));
 
 export const DocumentSchema = table(
   {

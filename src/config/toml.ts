@@ -10,12 +10,13 @@ import {
   SERVER_DEFAULTS,
   type ServerSettings,
 } from "./configuration.ts";
+import { parseDuration } from "./duration.ts";
 import { Fault, Findings, quoted } from "./fault.ts";
 import { misshapes, prune } from "./issues.ts";
 import { isRelative, pathFault, templateFault } from "./path.ts";
 import { Places, type Way } from "./places.ts";
 import { readProxy } from "./proxy.ts";
-import { ACTIONS, type Document, RECEIVERS, SLOT_LAST, WAIT_SECONDS_LAST, WAITS } from "./schema.ts";
+import { ACTIONS, type Document, RECEIVERS, SLOT_LAST, WAIT_SECONDS_LAST } from "./schema.ts";
 import { Targets } from "./targets.ts";
 import { readRegistries } from "./toml-registry.ts";
 import {
@@ -31,6 +32,9 @@ import {
 
 /** The table of the routes at the top, where every lookup starts. */
 const MAIN = "main";
+
+/** IFNAMSIZ of netdevice(7), less its NUL. */
+const DEVICE_BYTES_MAX = 15;
 
 type Route = NonNullable<Document["route"]>[number];
 type Listen = NonNullable<Document["listen"]>[number];
@@ -150,6 +154,14 @@ class DocumentReader {
     const { netns, device } = listen;
     const proxy = readProxy(listen, way, this.#places, this.#findings);
     for (const [key, value] of Object.entries({ netns, device })) this.#mustBePlain(value, [...way, key]);
+    if (netns?.includes("/") && !netns.startsWith("/")) {
+      const fault = new Fault(`netns ${quoted(netns)} is relative`, "a name or an absolute path");
+      this.#fault([...way, "netns"], fault);
+    }
+    if (Buffer.byteLength(device ?? "") > DEVICE_BYTES_MAX) {
+      const fault = new Fault(`device ${quoted(device!)} is too long`, `at most ${DEVICE_BYTES_MAX} bytes`);
+      this.#fault([...way, "device"], fault);
+    }
     return {
       name,
       ...this.#readBindAddress(listen.address, [...way, "address"]),
@@ -339,10 +351,8 @@ function unixReceiver(path: string): Receiver | Fault {
 
 /** Milliseconds. */
 function waitOf(wait: number | string): number | Fault {
-  const found = /^(\d+)(ms|s|m)$/.exec(typeof wait === "number" ? `${Math.round(wait * 1000)}ms` : wait);
-  if (!found) return new Fault(`wait is ${quoted(String(wait))}`, WAITS);
-  const ms = Number(found[1]) * { ms: 1, s: 1000, m: 60_000 }[found[2] as "ms" | "s" | "m"];
-  return ms <= WAIT_SECONDS_LAST * 1000
+  const ms = parseDuration("wait", wait);
+  return ms instanceof Fault || ms <= WAIT_SECONDS_LAST * 1000
     ? ms
     : new Fault(`wait ${quoted(String(wait))} is too long`, `at most ${WAIT_SECONDS_LAST} seconds`);
 }

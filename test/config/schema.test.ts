@@ -88,7 +88,7 @@ describe("docs/socketbox.schema.json", () => {
     '[[route]]\nlocal = "::1"',
     "[server]\nworkers = 0",
     "[target.a]\nqueue = 5",
-    '[target.a]\nto = "fd:3"\nwait = "2h"',
+    '[target.a]\nto = "fd:3"\nwait = "2d"',
   ])("lets an editor point out what the reader refuses: %j", (text) => {
     expect(readConfiguration("bad.toml", text).configuration).toBeUndefined();
     expect(fits(schema, parse(text))).toBe(false);

@@ -261,6 +261,9 @@ describe("to", () => {
     ['"2m"', 120_000],
     ["3600", 3_600_000],
     ['"60m"', 3_600_000],
+    ['"1h"', 3_600_000],
+    ['"1.5s"', 1500],
+    ['"10"', 10_000],
   ])("wait = %s", (value, ms) => {
     expect(targetOf(`[[route]]\nto = "target:a"\n[target.a]\nto = "fd:3"\nwait = ${value}`).waitMs).toBe(ms);
   });
@@ -313,7 +316,7 @@ const RECEIVERS = '"unix:/path", "unix:@name", "fd:N" or "slot:N"';
 const ACTIONS = '"unix:/path", "unix:@name", "fd:N", "slot:N", "table:NAME", "target:NAME" or "deny"';
 const ADDRESSES = '"ADDRESS", "ADDRESS/LENGTH" or "ADDRESS/MASK"';
 const PORTS = '1 to 65535, or a range such as "8000-8010"';
-const WAITS = 'seconds, or "500ms", "10s", "2m"';
+const WAITS = 'seconds, or "500ms", "10s", "2m", "1h"';
 
 describe("a fault is said with its line and column, and with what was expected:", () => {
   describe.each([
@@ -323,6 +326,11 @@ describe("a fault is said with its line and column, and with what was expected:"
         ["»bogus = 1", 'unknown key "bogus"; expected server, listen, route, table, target, registry, slots'],
         ["[»servr]", 'unknown key "servr"; expected server, listen, route, table, target, registry, slots'],
         ["server = »1", "server is 1; expected user, group, groups, chroot, workers"],
+        ["server = »2026-01-01", "server is a date; expected user, group, groups, chroot, workers"],
+        ["»[[server]]", "server is a list; expected user, group, groups, chroot, workers"],
+        ["»[[table]]\nroute = []", "table is a list; expected [[table.NAME.route]]"],
+        ['»[[target.x]]\nto = "fd:3"', "x is a list; expected to, queue, wait"],
+        ["slots = »[]", "slots is an empty list; expected NAME = NUMBER"],
         ["[table]\nx = »1", "x is 1; expected route"],
         ["[table.x]\n»routes = []", 'unknown key "routes"; expected route'],
         [
@@ -376,6 +384,11 @@ describe("a fault is said with its line and column, and with what was expected:"
         ["[[listen]]\nbacklog = »0", "backlog is 0; expected 1 to 2147483647"],
         ["[[listen]]\ntransparent = »1", "transparent is 1; expected true or false"],
         ['[[listen]]\nnetns = »""', 'netns is ""; expected a name or an absolute path'],
+        ['[[listen]]\nnetns = »"a/b"', 'netns "a/b" is relative; expected a name or an absolute path'],
+        [
+          '[[listen]]\ndevice = »"interface-of-16b"',
+          'device "interface-of-16b" is too long; expected at most 15 bytes',
+        ],
         ["[[listen]]\ndevice = »7", "device is 7; expected an interface's name"],
         ['[[listen]]\nname = "a"\n[[listen]]\nname = »"a"', 'a second listener "a"; expected each name once'],
         ["»[listen]\nport = 80", "listen is a table; expected [[listen]]"],
@@ -468,7 +481,7 @@ describe("a fault is said with its line and column, and with what was expected:"
         ['[target.a]\nto = »"table:x"', `"table:x" is no place to go to; expected ${RECEIVERS}`],
         ['[target.a]\nto = "fd:3"\nqueue = »0', "queue is 0; expected 1 to 1000000"],
         ['[target.a]\nto = "fd:3"\nwait = »-1', `wait is -1; expected ${WAITS}`],
-        ['[target.a]\nto = "fd:3"\nwait = »"10"', `wait is "10"; expected ${WAITS}`],
+        ['[target.a]\nto = "fd:3"\nwait = »"10x"', `wait is "10x"; expected ${WAITS}`],
         ['[target.a]\nto = "fd:3"\nwait = »"61m"', 'wait "61m" is too long; expected at most 3600 seconds'],
         ['[target.a]\nto = "fd:3"\nwait = »3601', "wait is 3601; expected 0 to 3600"],
         ["[slots]\nweb = »-1", "web is -1; expected 0 to 4294967295"],
@@ -520,6 +533,16 @@ describe("a fault is said with its line and column, and with what was expected:"
     expect(fault).toMatch(/^[12]:\d+: error: /);
     expect(fault).toEndWith(`error: ${message}`);
     expect(others).toEqual([]);
+  });
+
+  test("every key that is not known is named, not only the first of its table", () => {
+    const { text, places } = marked(
+      `»a = 1\n»b = 2\n${ROUTE}»c = 3\n»d = 4\n[server]\n»e = 5\n»f = 6\n»g = 7`,
+    );
+    const faults = faultsOf(FILE, text);
+    expect(faults.map((fault) => fault.replace(/ error:.*unknown key "(.)".*/, "$1"))).toEqual(
+      places.map((place, index) => `${place}:${"abcdefg"[index]}`),
+    );
   });
 
   test.each([
