@@ -5,14 +5,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pwd.h>
-#include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,124 +181,6 @@ static int drop_capabilities(int tasks, int keep_net_admin) {
     return status ? status : drop.pending ? -EPERM : 0;
 }
 
-#if defined(__x86_64__)
-#define NATIVE_ARCH AUDIT_ARCH_X86_64
-#define FIRST_FOREIGN_NUMBER 0x40000000u /* the x32 calls */
-#elif defined(__aarch64__)
-#define NATIVE_ARCH AUDIT_ARCH_AARCH64
-#define FIRST_FOREIGN_NUMBER 0xffffffffu
-#else
-#error "socketbox runs on x86-64 and arm64"
-#endif
-
-/* What a process that accepts, matches and hands off never does, and whoever takes it over would like to. */
-static const uint32_t refused_calls[] = {
-    SYS_execve,
-    SYS_execveat,
-    SYS_ptrace,
-    SYS_process_vm_readv,
-    SYS_process_vm_writev,
-    SYS_kcmp,
-    SYS_mount,
-    SYS_umount2,
-    SYS_pivot_root,
-    SYS_chroot,
-    SYS_setns,
-    SYS_unshare,
-    SYS_init_module,
-    SYS_finit_module,
-    SYS_delete_module,
-    SYS_kexec_load,
-    SYS_bpf,
-    SYS_perf_event_open,
-    SYS_userfaultfd,
-    SYS_keyctl,
-    SYS_add_key,
-    SYS_request_key,
-    SYS_open_by_handle_at,
-    SYS_name_to_handle_at,
-    SYS_reboot,
-    SYS_swapon,
-    SYS_swapoff,
-    SYS_acct,
-    SYS_quotactl,
-    SYS_settimeofday,
-    SYS_clock_settime,
-    SYS_adjtimex,
-    SYS_clock_adjtime,
-    SYS_sethostname,
-    SYS_setdomainname,
-    SYS_syslog,
-    SYS_vhangup,
-    SYS_nfsservctl,
-    SYS_personality,
-    SYS_fanotify_init,
-    SYS_lookup_dcookie,
-    SYS_move_pages,
-    SYS_migrate_pages,
-    SYS_mbind,
-    SYS_set_mempolicy,
-#ifdef SYS_kexec_file_load
-    SYS_kexec_file_load,
-#endif
-#ifdef SYS_move_mount
-    SYS_move_mount,
-    SYS_open_tree,
-    SYS_fsopen,
-    SYS_fsconfig,
-    SYS_fsmount,
-    SYS_fspick,
-#endif
-#ifdef SYS_pidfd_getfd
-    SYS_pidfd_getfd,
-#endif
-#ifdef SYS_mount_setattr
-    SYS_mount_setattr,
-#endif
-#if defined(__x86_64__)
-    SYS_iopl,
-    SYS_ioperm,
-    SYS_modify_ldt,
-    SYS_uselib,
-    SYS_create_module,
-    SYS__sysctl,
-#endif
-};
-enum { REFUSED = sizeof refused_calls / sizeof *refused_calls, CLONE_NEW_ANY = 0x7e020080 };
-
-/* no_new_privs and the filter on every thread at once (SECCOMP_FILTER_FLAG_TSYNC, seccomp(2)): prctl alone
- * would set no_new_privs on this thread only. Where a thread cannot follow, the call answers that thread's
- * number. */
-static int confine(void) {
-    enum { LOAD_NR = offsetof(struct seccomp_data, nr), LOAD_ARCH = offsetof(struct seccomp_data, arch) };
-    const uint32_t flags = offsetof(struct seccomp_data, args[0]);
-    struct sock_filter program[REFUSED + 16];
-    unsigned short n = 0;
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOAD_ARCH);
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOAD_NR);
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, FIRST_FOREIGN_NUMBER, 0, 1);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
-    /* The flags of clone3 lie in memory, where a filter cannot look: the C library falls back to clone. */
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 435 /* clone3 */, 0, 1);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
-    for (unsigned i = 0; i < REFUSED; i++)
-        program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused_calls[i],
-                                                    (uint8_t)(REFUSED - i + 3), 0);
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 2);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, flags);
-    program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NEW_ANY, 1, 0);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-    _Static_assert(REFUSED + 3 < 256, "jump distances are one byte");
-    struct sock_fprog filter = {.len = n, .filter = program};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -errno;
-    long status = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
-    return status < 0 ? -errno : status > 0 ? -ESRCH : 0;
-}
-
 static int all_equal(const char *list, int count, uint32_t id) {
     char *end;
     for (int i = 0; i < count; i++, list = end)
@@ -324,7 +202,7 @@ static int groups_within(const char *list, const struct sb_identity *identity) {
         unsigned long group = strtoul(list, &end, 10);
         if (end == list)
             break;
-        if (!has_group(identity, group))
+        if (!has_group(identity, group) && group != getegid())
             return 0;
         for (list = end; *list == ' ';)
             list++;
@@ -351,11 +229,28 @@ static int verify_thread(int tid, const char *status, void *argument) {
     return right ? 0 : -EPERM;
 }
 
+/* Whether what is asked for is so already, the group that everybody has anyway apart. */
+static int has_exactly(const struct sb_identity *identity) {
+    gid_t held[sizeof identity->groups / sizeof *identity->groups + 1];
+    int count = getgroups(sizeof held / sizeof *held, held);
+    uint32_t found = 0;
+    for (int i = 0; i < count; i++) {
+        if (has_group(identity, held[i]))
+            found++;
+        else if (held[i] != getegid())
+            return 0;
+    }
+    return count >= 0 && found >= identity->group_count;
+}
+
 static int set_groups(const struct sb_identity *identity) {
     gid_t groups[sizeof identity->groups / sizeof *identity->groups];
     for (uint32_t i = 0; i < identity->group_count; i++)
         groups[i] = identity->groups[i];
-    return setgroups(identity->group_count, groups) < 0 ? -errno : 0;
+    if (setgroups(identity->group_count, groups) == 0)
+        return 0;
+    /* Who runs as somebody may ask to run as that one: a service manager came before us. */
+    return errno == EPERM && has_exactly(identity) ? 0 : -EPERM;
 }
 
 static int take_step(struct sb_identity *identity, const char *chroot_or_null, int tasks) {
@@ -375,7 +270,7 @@ static int take_step(struct sb_identity *identity, const char *chroot_or_null, i
     case SB_CAPS:
         return flags & SB_DROP_CAPS ? drop_capabilities(tasks, !!(flags & SB_KEEP_NET_ADMIN)) : 0;
     case SB_FILTER:
-        return flags & SB_CONFINE ? confine() : 0;
+        return flags & SB_CONFINE ? sb_confine() : 0;
     case SB_VERIFY:
         return for_each_thread(tasks, verify_thread, identity);
     default:

@@ -33,4 +33,7 @@ int sb_unix_address(const char *path, struct sockaddr_un *address, socklen_t *le
 int sb_flow_local(int fd, struct sb_flow *flow);
 void sb_flow_remote(struct sb_flow *flow, const struct sockaddr_storage *remote);
 
+/* no_new_privs and the system call filter, on every thread of this process, for good. */
+int sb_confine(void);
+
 #endif
