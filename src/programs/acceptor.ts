@@ -126,8 +126,15 @@ class Acceptor {
     const told: [at: number, ends: ProxyEnds][] = [];
     const count =
       source.kind === "listener"
-        ? native.sb_accept(source.fd, flows, this.#appetite(), source.clearTransparent ? 1 : 0)
-        : receive(mailboxOf(source), flows, BATCH, this.#strict, (at, ends) => told.push([at, ends]));
+        ? native.sb_accept(
+            source.fd,
+            flows,
+            Math.min(this.#appetite(), this.#room()),
+            source.clearTransparent ? 1 : 0,
+          )
+        : receive(mailboxOf(source), flows, Math.min(BATCH, this.#room()), this.#strict, (at, ends) =>
+            told.push([at, ends]),
+          );
     if (count < 0) {
       this.#cannotTake(source, -count);
       return count;
@@ -192,6 +199,11 @@ class Acceptor {
    */
   #appetite(): number {
     return this.#ones < LONELY || this.#ones % LONELY === 0 ? BATCH : 1;
+  }
+
+  /** Not one more than may wait: descriptors are needed to reach receivers, too, or what waits would wait for ever. */
+  #room(): number {
+    return Math.max(1, this.#waitingMax - this.#counters.get("waiting"));
   }
 
   #refuse(reason: Reason, flows: Uint32Array, at: number, listener: number): void {

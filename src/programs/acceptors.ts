@@ -14,7 +14,7 @@ import { EXIT, type Host } from "./host.ts";
 import type { WorkerSource } from "./listeners.ts";
 import { type Adopted, type Change, COUNTERS, Counters, type Order, type Report } from "./orders.ts";
 
-/** Descriptors kept free of waiting connections, for everything else that needs one. */
+/** Descriptors kept free of waiting connections, for everything else that needs one; where there are few, half. */
 const RESERVED_FDS = 256;
 
 /** How long the next reload waits for the last one's listeners to be closed. */
@@ -78,9 +78,10 @@ export class Acceptors {
     // Before anybody is served: a server that is told to stop from then on must not just drop dead.
     for (const signal of ["SIGTERM", "SIGINT"] as const)
       this.#host.onSignal(signal, () => this.stop(EXIT.ok));
+    const most = native.sb_raise_nofile();
     const waitingMax = Math.max(
       1,
-      Math.floor((native.sb_raise_nofile() - RESERVED_FDS) / 2 / this.#members.length),
+      Math.floor((most - Math.min(RESERVED_FDS, most / 2)) / 2 / this.#members.length),
     );
     for (const [index, { worker, wake, counters }] of this.#members.entries()) {
       worker.on("message", (report: Report) => this.#hear(report));

@@ -24,6 +24,19 @@ describe("a server without a free descriptor", () => {
     expect(await totals(server)).toEqual({ accepted: 1000, delivered: 1000 });
   });
 
+  test("still reaches a receiver that comes late", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const start = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", bin("socketbox"), "-p", String(port)];
+    await using server = new Running([...start, "-l", "::ffff:127.0.0.1", "-S", folder.file("r")]);
+    await server.until(/: ready: /);
+    const clients = load({ port, count: 1000, atATime: 500 });
+    await server.until(/accepting pauses/);
+    await using _late = await receiver(folder.file("r"));
+    expect(await clients).toMatchObject(allServed(1000));
+    expect(await totals(server)).toEqual({ accepted: 1000, delivered: 1000 });
+  });
+
   testWith(program("prlimit"))("survives it when the limit falls under what is open", async () => {
     using folder = scratch();
     await using _receiver = await receiver(folder.file("r"));
@@ -126,46 +139,5 @@ describe("while connections wait", () => {
     await Promise.all(clients);
     expect(order).toEqual(Array.from({ length: 30 }, (_, index) => index));
     await totals(server);
-  });
-});
-
-describe("kill -9", () => {
-  test("of the server leaves nothing behind that its successor would mind", async () => {
-    using folder = scratch();
-    await using _receiver = await receiver(folder.file("r"));
-    const { running, port } = await serverTo(folder.file("r"));
-    await using first = running;
-    expect(await load({ port, count: 100, atATime: 10 })).toMatchObject(allServed(100));
-    first.kill("SIGKILL");
-    await first.ended();
-    const same = ["-l", "::ffff:127.0.0.1", "-p", String(port), "-S", folder.file("r")];
-    await using second = await ready("socketbox", same);
-    expect(await load({ port, count: 100, atATime: 10 })).toMatchObject(allServed(100));
-    expect(await totals(second)).toEqual({ accepted: 100, delivered: 100 });
-  });
-
-  test("of socketbox-inetd leaves its children to their clients, and its path to its successor", async () => {
-    using folder = scratch();
-    const { running, port } = await serverTo(folder.file("r"));
-    await using server = running;
-    const program = ["sh", "-c", "read word; echo k"];
-    await using first = await ready("socketbox-inetd", [folder.file("r"), ...program]);
-    const { promise: answer, resolve } = Promise.withResolvers<string>();
-    const client = await Bun.connect({
-      hostname: "127.0.0.1",
-      port,
-      socket: { data: (_, data) => resolve(data.toString()) },
-    });
-    await first.until(/start \d+/);
-    first.kill("SIGKILL");
-    // Its child has the log's other end, too, and lives on.
-    await using second = await ready("socketbox-inetd", [folder.file("r"), "echo", "k"]);
-    expect(await load({ port, count: 20, atATime: 5 })).toMatchObject(allServed(20));
-    client.write("word\n");
-    expect(await answer).toBe("k\n");
-    client.end();
-    await second.stop();
-    expect(await Bun.file(folder.file("r")).exists()).toBe(false);
-    expect(await totals(server)).toEqual({ accepted: 21, delivered: 21 });
   });
 });

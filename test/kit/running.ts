@@ -31,7 +31,10 @@ export class Running implements AsyncDisposable {
   readonly #process: Bun.Subprocess;
   #log = "";
   #out = "";
-  readonly #reading: Promise<void>;
+  readonly #readers: { cancel(): Promise<void> }[] = [];
+  readonly #reading: Promise<unknown>;
+  /** Nothing more can come: neither it nor a child of it has the other end of a pipe. */
+  #silent = false;
 
   constructor(command: readonly string[], options: Options = {}) {
     this.#process = Bun.spawn([...command], {
@@ -41,13 +44,14 @@ export class Running implements AsyncDisposable {
       stdio: ["ignore", "pipe", "pipe", ...(options.stdio ?? [])] as never,
     });
     const { stdout, stderr } = this.#process;
-    const reading = [
+    this.#reading = Promise.all([
       this.#read(stdout as ReadableStream, (text) => {
         this.#out += text;
       }),
       this.#read(stderr as ReadableStream),
-    ];
-    this.#reading = Promise.all(reading).then(() => {});
+    ]).then(() => {
+      this.#silent = true;
+    });
   }
 
   get pid(): number {
@@ -64,14 +68,13 @@ export class Running implements AsyncDisposable {
     return this.#out;
   }
 
-  /** Waits for a match in the log. Throws with the log when the program ends without it, or after `ms`. */
+  /** Waits for a match in the log. Throws with the log when it ends without one, or after `ms`. */
   async until(pattern: RegExp, ms = 15_000): Promise<RegExpExecArray> {
     const end = Date.now() + ms;
     for (;;) {
       const found = pattern.exec(this.#log);
       if (found) return found;
-      if (this.#process.exitCode !== null) await this.#reading;
-      else if (Date.now() < end) {
+      if (!this.#silent && Date.now() < end) {
         await Bun.sleep(5);
         continue;
       }
@@ -85,10 +88,10 @@ export class Running implements AsyncDisposable {
     this.#process.kill(signal);
   }
 
-  /** Waits until it has ended by itself. */
+  /** Waits until it has ended by itself. What it has started may live on. */
   async ended(): Promise<number> {
     const code = await this.#process.exited;
-    await this.#reading;
+    await this.#rest();
     return code;
   }
 
@@ -101,12 +104,25 @@ export class Running implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#process.exitCode === null && this.#process.signalCode === null) this.#process.kill("SIGKILL");
     await this.ended();
+    for (const reader of this.#readers) await reader.cancel();
+  }
+
+  /** Reads what is there; the end does not come while a child that lives on holds the other end of the pipe. */
+  async #rest(): Promise<void> {
+    for (let read = -1; read < this.#log.length; ) {
+      read = this.#log.length;
+      await Promise.race([this.#reading, Bun.sleep(200)]);
+    }
   }
 
   async #read(stream: ReadableStream<Uint8Array>, keep: (text: string) => void = () => {}): Promise<void> {
     const decoder = new TextDecoder();
-    for await (const chunk of stream) {
-      const text = decoder.decode(chunk, { stream: true });
+    const reader = stream.getReader();
+    this.#readers.push(reader);
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const text = decoder.decode(value, { stream: true });
       keep(text);
       this.#log += text;
     }
