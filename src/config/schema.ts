@@ -6,7 +6,14 @@
  * The message of each check says what would have been right.
  */
 import * as v from "valibot";
-import { QUEUE_DEFAULT, UNIX_PATH_MAX, WAIT_MS_DEFAULT } from "../model/target.ts";
+import {
+  BALANCE_DEFAULT,
+  BALANCES,
+  QUEUE_DEFAULT,
+  SIBLINGS_MAX,
+  UNIX_PATH_MAX,
+  WAIT_MS_DEFAULT,
+} from "../model/target.ts";
 import { LISTENER_DEFAULTS, REGISTRY_DEFAULTS, SERVER_DEFAULTS } from "./configuration.ts";
 import { DURATION_PATTERN, DURATIONS } from "./duration.ts";
 import { PROXY_KEYS } from "./proxy.ts";
@@ -30,6 +37,10 @@ export const SLOTS = `0 to ${SLOT_LAST}, or a name in [slots]`;
 export const ALLOWS = "[[registry.allow]]";
 const MODES = 'permission bits in octal, such as "0660"';
 const PER_USER_LAST = 100_000;
+
+export const BALANCE_WORDS = BALANCES.map((balance) => JSON.stringify(balance)).join(", ");
+/** Each connection looks at all of them. */
+const RECEIVERS_LAST = 64;
 
 const RECEIVER_PATTERN = "unix:[/@].+|fd:[0-9]+|slot:.+";
 
@@ -148,15 +159,50 @@ const RouteSchema = table(
 const routes = (header: string) =>
   v.optional(v.pipe(v.array(RouteSchema, header), v.metadata({ description: "Routes, in order." })));
 
+const ReceiverSchema = text(RECEIVERS, { pattern: `^(${RECEIVER_PATTERN})$` });
+
 const TargetSchema = table(
   {
-    to: text(RECEIVERS, {
-      description: `The receiver. A path has at most ${UNIX_PATH_MAX} bytes.`,
-      pattern: `^(${RECEIVER_PATTERN})$`,
-      examples: ["unix:/run/web"],
+    to: v.pipe(
+      v.union(
+        [
+          ReceiverSchema,
+          v.pipe(
+            v.array(ReceiverSchema, RECEIVERS),
+            v.minLength(1, RECEIVERS),
+            v.maxLength(RECEIVERS_LAST, `at most ${RECEIVERS_LAST}`),
+          ),
+        ],
+        RECEIVERS,
+      ),
+      v.metadata({
+        description: `The receiver, or several that share the connections. A path has at most ${UNIX_PATH_MAX} bytes.`,
+        examples: ["unix:/run/web"],
+      }),
+    ),
+    balance: v.optional(
+      v.pipe(
+        v.picklist(BALANCES, BALANCE_WORDS),
+        v.metadata({
+          description:
+            "Which receiver takes a connection: the next, the one that fewest wait for, or the one of its client.",
+          default: BALANCE_DEFAULT,
+        }),
+      ),
+    ),
+    fallback: flag({
+      description: "Let another receiver take the connection when its own is missing or full.",
+      default: false,
+    }),
+    spread: flag({
+      description: `Let each path stand for PATH, PATH.1 … PATH.${SIBLINGS_MAX}, whichever of them are there.`,
+      default: false,
     }),
     queue: v.optional(
-      whole(1, QUEUE_LAST, { description: "How many connections may wait for it.", default: QUEUE_DEFAULT }),
+      whole(1, QUEUE_LAST, {
+        description: "How many connections may wait, for all receivers together.",
+        default: QUEUE_DEFAULT,
+      }),
     ),
     wait: v.optional(
       v.pipe(
@@ -179,7 +225,7 @@ const TargetSchema = table(
       ),
     ),
   },
-  { description: "A receiver with settings. Routes call it `target:NAME`." },
+  { description: "A receiver with settings, or several. Routes call it `target:NAME`." },
 );
 
 const AllowSchema = table(

@@ -1,7 +1,14 @@
 /** The TOML language: text to document, document to draft. Its shape is in schema.ts, its places in places.ts. */
 import { parse, TomlError } from "smol-toml";
 import { type AddressPattern, parseAddress } from "../model/address.ts";
-import { hasBraces, type Receiver, type Target } from "../model/target.ts";
+import {
+  formatReceiver,
+  hasBraces,
+  type Receiver,
+  SIBLINGS_MAX,
+  siblingPath,
+  type Target,
+} from "../model/target.ts";
 import type { Action, DraftRoute, DraftTable, PortRange } from "../routing/draft.ts";
 import {
   LISTENER_DEFAULTS,
@@ -195,13 +202,38 @@ class DocumentReader {
   ): Target | undefined {
     if (settings?.to === undefined) return undefined;
     const way = ["target", name];
-    const receiver = this.#receiver(settings.to, RECEIVERS);
+    const receivers = this.#receivers(settings.to, settings.spread ?? false, way);
     const waitMs = settings.wait === undefined ? undefined : waitOf(settings.wait);
-    if (receiver instanceof Fault) this.#fault([...way, "to"], receiver);
     if (waitMs instanceof Fault) this.#fault([...way, "wait"], waitMs);
-    if (receiver instanceof Fault || waitMs instanceof Fault) return undefined;
-    const target = this.#targets.of(receiver);
-    return { ...target, name, queue: settings.queue ?? target.queue, waitMs: waitMs ?? target.waitMs };
+    if (!receivers || waitMs instanceof Fault) return undefined;
+    const [first] = receivers;
+    const target = this.#targets.of(first!);
+    return {
+      name,
+      receivers,
+      balance: settings.balance ?? target.balance,
+      fallback: settings.fallback ?? target.fallback,
+      spread: settings.spread ?? target.spread,
+      queue: settings.queue ?? target.queue,
+      waitMs: waitMs ?? target.waitMs,
+    };
+  }
+
+  /** `undefined` when one of them is wrong, which has been reported then. */
+  #receivers(to: string | readonly string[], spread: boolean, way: Way): Receiver[] | undefined {
+    const seen = new Set<string>();
+    const wrong: Fault[] = [];
+    const receivers = this.#each("to", to, way, (text) => {
+      const receiver = this.#receiver(text, RECEIVERS);
+      const fault =
+        receiver instanceof Fault
+          ? receiver
+          : (repeatFault(receiver, seen) ?? (spread ? siblingFault(receiver) : undefined));
+      if (fault) wrong.push(fault);
+      return fault ?? receiver;
+    });
+    const pruned = receivers.length + wrong.length < (typeof to === "string" ? 1 : to.length);
+    return pruned || wrong.length > 0 ? undefined : receivers;
   }
 
   #readTable(name: string, way: Way, routes: readonly (Route | undefined)[] = []): DraftTable {
@@ -347,6 +379,22 @@ function unixReceiver(path: string): Receiver | Fault {
   const fault = /[{}]/.test(path) ? templateFault(path) : pathFault(path);
   if (fault) return fault;
   return hasBraces(path) ? { kind: "unix", path, fill: "braces" } : { kind: "unix", path };
+}
+
+function repeatFault(receiver: Receiver, seen: Set<string>): Fault | undefined {
+  const name = formatReceiver(receiver);
+  if (seen.has(name)) return new Fault(`a second receiver ${quoted(name)}`, "each receiver once");
+  seen.add(name);
+  return undefined;
+}
+
+/** What keeps a receiver from having siblings. */
+function siblingFault(receiver: Receiver): Fault | undefined {
+  if (receiver.kind === "unix") {
+    const last = siblingPath(receiver.path, SIBLINGS_MAX);
+    return receiver.fill ? templateFault(last) : pathFault(last);
+  }
+  return new Fault(`spread does not go with ${quoted(formatReceiver(receiver))}`, "paths alone");
 }
 
 /** Milliseconds. */

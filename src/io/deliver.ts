@@ -4,10 +4,13 @@
  * nobody else is held up by it.
  */
 import type { Reason } from "../model/reason.ts";
-import type { Receiver, Target } from "../model/target.ts";
+import { formatReceiver, type Receiver, type Target } from "../model/target.ts";
 import { ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
+import type { Member } from "../routing/choose.ts";
 import { FLOW_WORDS } from "../routing/record.ts";
+import { seedOf } from "../routing/rendezvous.ts";
+import type { Room } from "../routing/room.ts";
 import { DATAGRAM_PAYLOAD, proxiedPayload, SLOT_PAYLOAD } from "../wire/handoff.ts";
 import type { ProxyEnds } from "../wire/proxy.ts";
 import { Fd } from "./fd.ts";
@@ -33,8 +36,31 @@ export interface DeliveryEvents {
   lost(receiver: Receiver): void;
 }
 
-/** The socket of whoever has registered for a slot; it stays its owner's. */
-export type HolderOf = (slot: number) => number | undefined;
+/** What all deliveries of an acceptor share. */
+export interface Surroundings {
+  readonly reactor: Reactor;
+  readonly events: DeliveryEvents;
+  /** The socket of whoever has registered for a slot; it stays its owner's. */
+  holderOf(slot: number): number | undefined;
+}
+
+/** Where connections of one target go: a delivery, or several (pool.ts). */
+export interface Way {
+  /** Takes the connection of the record at word `at`; true when it is the first, and `flush` has to be called. */
+  add(flows: Uint32Array, at: number, listener: number): boolean;
+  /** Hands off what was added since the last time. */
+  flush(): void;
+  /** To be called some ten times a second. Returns whether it has been of any use lately. */
+  tick(now: number): boolean;
+  /** Other settings for the same receivers: what waits goes on waiting, by the new ones. */
+  retarget(target: Target): void;
+  /** What waits, in order, for somebody else to deliver. */
+  takeWaiting(): Taken[];
+  /** Gives up whatever still waits. */
+  close(reason: Reason): void;
+  /** All that it consists of. */
+  readonly deliveries: readonly Delivery[];
+}
 
 /** A connection that waited, and is now the caller's. */
 export interface Taken {
@@ -51,13 +77,17 @@ const GONE: ReadonlySet<number> = new Set([
   ERRNO.ENOENT,
 ]);
 
-export class Delivery {
+export class Delivery implements Way, Member {
   #target: Target;
-  readonly #receiver: Receiver;
-  readonly #reactor: Reactor;
+  readonly receiver: Receiver;
+  readonly seed: number;
+  readonly #around: Surroundings;
   readonly #events: DeliveryEvents;
   readonly #payload: Uint8Array;
-  readonly #holderOf: HolderOf;
+  /** Shared with the other ways of the target. */
+  readonly #room: Room;
+  /** What log lines call it; `undefined`: nothing, because there may be any number like it. */
+  readonly #label: string | undefined;
   /** The receiver's path, for the helper; empty where it has none. */
   readonly #path: Uint8Array;
 
@@ -80,78 +110,145 @@ export class Delivery {
   #final = false;
   /** Why the last attempt failed; 0 when it did not. */
   #broken = 0;
+  /** Whether the last attempt to connect failed. */
+  #missing = false;
+  /** Whether anything has gone since the last tick, and whether in vain something waited from one to the next. */
+  #took = false;
+  #stuck = false;
+  /** Whether some came from another delivery, and may have waited longer than those before them. */
+  #mixed = false;
 
-  /** `receiver` is the target's own, or what its template gives for one flow. */
+  /** `receiver` is one of the target's, or what its template gives for one flow. */
   constructor(
     target: Target,
     receiver: Receiver,
-    reactor: Reactor,
-    events: DeliveryEvents,
-    holderOf: HolderOf,
+    around: Surroundings,
+    room: Room,
+    label: string | undefined,
   ) {
     this.#target = target;
-    this.#holderOf = holderOf;
-    this.#receiver = receiver;
-    this.#reactor = reactor;
-    this.#events = events;
+    this.#around = around;
+    this.#room = room;
+    this.#label = label;
+    this.receiver = receiver;
+    this.seed = seedOf(formatReceiver(receiver));
+    this.#events = around.events;
     this.#payload = receiver.kind === "slot" ? SLOT_PAYLOAD : DATAGRAM_PAYLOAD;
     this.#path = cString(receiver.kind === "unix" ? receiver.path : "");
     // Each acceptor has a descriptor of its own for it: closing one must not close another's.
     if (receiver.kind === "fd") this.#use(Fd.from(native.sb_duplicate(receiver.fd), this.#target.name));
   }
 
-  /** Takes the connection of the record at word `at`; true when it is the first, and `flush` has to be called. */
+  get deliveries(): readonly Delivery[] {
+    return [this];
+  }
+
+  get target(): Target {
+    return this.#target;
+  }
+
+  get missing(): boolean {
+    return this.#missing;
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  get load(): number {
+    return this.#queue.size;
+  }
+
+  get stuck(): boolean {
+    return this.#stuck;
+  }
+
   add(flows: Uint32Array, at: number, listener: number): boolean {
     this.#queue.add(flows, at, listener);
     return this.#queue.size === this.#waiting + 1;
   }
 
-  /** Hands off what was added since the last time; what the receiver cannot take waits behind what waits already. */
+  /** What the receiver cannot take waits behind what waits already. */
   flush(): void {
+    if (this.handOff()) this.keep();
+  }
+
+  /** Sends what was added. Returns whether some is left, to be kept or taken over by another. */
+  handOff(): boolean {
     const queue = this.#queue;
     this.#busy = true;
     if (this.#waiting === 0) {
       this.#send(queue.size);
-      if (queue.size === 0) return;
+      if (queue.size === 0) return false;
     }
-    if (this.#final) this.#giveUpAll("receiver-gone");
-    while (queue.size > Math.max(this.#waiting, this.#target.queue)) this.#giveUpLast("queue-full");
     queue.stamp(this.#waiting, performance.now());
+    return true;
+  }
+
+  /** Lets what is left wait, as far as there is room. */
+  keep(): void {
+    const queue = this.#queue;
+    if (this.#final) this.#giveUpAll("receiver-gone");
+    if (queue.size > this.#waiting) {
+      const most = this.#waiting + this.#room.more(this.#waiting);
+      while (queue.size > most) this.#giveUpLast("queue-full");
+    }
     this.#settle();
   }
 
+  /** Takes over the first `count` of what is left at another, and hands them off. To be followed by `keep` at both. */
+  takeOver(other: Delivery, count: number): void {
+    this.#busy = this.#mixed = true;
+    other.#queue.moveTo(this.#queue, count);
+    other.#countWaiting(Math.max(0, other.#waiting - count));
+    if (this.#waiting === 0) while (this.#pump());
+  }
+
   /**
-   * To be called some ten times a second: gives up what has waited too long, looks whether the path leads somewhere
-   * else now, and tries again what only time can change. Returns whether it has been of any use lately.
+   * Gives up what has waited too long, looks whether the path leads somewhere else now, and tries again what only time
+   * can change.
    */
   tick(now: number): boolean {
+    const busy = this.work(now);
+    this.keep();
+    return busy;
+  }
+
+  /** The same, where what is left may be taken over by another before it is kept. */
+  work(now: number): boolean {
     const queue = this.#queue;
     const busy = this.#busy || queue.size > 0;
     this.#busy = false;
+    this.#stuck = queue.size > 0 && !this.#took;
+    this.#took = false;
     if (busy && this.#socket && this.#moved()) this.#disconnect();
     if (queue.size === 0) return busy;
     this.#dropReset(queue.size);
     this.#stalled = false;
     while (this.#pump());
-    while (queue.size > 0 && now - queue.since(0) >= this.#target.waitMs)
-      this.#giveUpFirst(this.#socket ? "timeout" : "no-receiver");
+    this.#dropOld(now);
     this.#settle();
     return busy;
   }
 
-  /** Other settings for the same receiver: what waits goes on waiting, by the new ones. */
   retarget(target: Target): void {
     this.#target = target;
+  }
+
+  /** Finds out whether the receiver is there, where that is in doubt. */
+  probe(): void {
+    if (this.#socket || this.#final || !this.#connect()) return;
+    if (this.#broken) this.#report("connect", 0);
   }
 
   /** The slot has another holder, or none: what waits goes to the new one. */
   reconnect(): void {
     this.#disconnect();
+    this.probe();
     while (this.#queue.size > 0 && this.#pump());
     this.#settle();
   }
 
-  /** What waits, in order, for somebody else to deliver. */
   takeWaiting(): Taken[] {
     const queue = this.#queue;
     const taken = Array.from({ length: queue.size }, (_, position) => {
@@ -163,7 +260,6 @@ export class Delivery {
     return taken;
   }
 
-  /** Gives up whatever still waits. */
   close(reason: Reason): void {
     this.#giveUpAll(reason);
     this.#settle();
@@ -188,6 +284,8 @@ export class Delivery {
       if (result >= 0) {
         if (this.#broken) this.#report("send", 0);
         this.#queue.dropFirst(result);
+        this.#took = true;
+        this.#stuck = false;
         this.#events.delivered(result);
         return result;
       }
@@ -198,7 +296,7 @@ export class Delivery {
         return 0;
       }
       this.#disconnect();
-      if (this.#receiver.kind === "fd") {
+      if (this.receiver.kind === "fd") {
         this.#end();
         return 0;
       }
@@ -252,6 +350,24 @@ export class Delivery {
     this.#queue.dropFirst(1);
   }
 
+  /** Gives up what has waited too long. */
+  #dropOld(now: number): void {
+    const queue = this.#queue;
+    const { fds } = queue;
+    let dropped = false;
+    for (let position = 0; position < queue.size; position++) {
+      if (now - queue.since(position) < this.#target.waitMs) {
+        if (this.#mixed) continue;
+        break;
+      }
+      native.sb_close(fds[position]!);
+      this.#tellGivenUp(this.#socket ? "timeout" : "no-receiver", position);
+      fds[position] = -1;
+      dropped = true;
+    }
+    if (dropped) queue.dropClosed();
+  }
+
   #giveUpLast(reason: Reason): void {
     const position = this.#queue.size - 1;
     native.sb_close(this.#queue.fds[position]!);
@@ -269,14 +385,25 @@ export class Delivery {
   /** After any change: says how many wait, and listens for room exactly while something waits for it. */
   #settle(): void {
     const { size } = this.#queue;
-    if (size !== this.#waiting) this.#events.waiting(size - this.#waiting);
-    this.#waiting = size;
+    if (size !== this.#waiting) this.#countWaiting(size);
+    if (size === 0) this.#mixed = false;
     this.#watch?.change(size > 0 && !this.#stalled ? EVENT.out : 0);
   }
 
+  #countWaiting(count: number): void {
+    this.#events.waiting(count - this.#waiting);
+    this.#room.waiting += count - this.#waiting;
+    this.#waiting = count;
+  }
+
   #connect(): boolean {
-    if (this.#receiver.kind === "slot") return this.#reachHolder(this.#receiver.slot);
-    if (this.#receiver.kind !== "unix") return false;
+    this.#missing = !this.#reach();
+    return !this.#missing;
+  }
+
+  #reach(): boolean {
+    if (this.receiver.kind === "slot") return this.#reachHolder(this.receiver.slot);
+    if (this.receiver.kind !== "unix") return false;
     // Looked at first: if it changes in between, the next look finds another inode and connects again.
     this.#look(this.#inode);
     const result = native.sb_connect_unix(this.#path, SOCK.datagram);
@@ -287,7 +414,7 @@ export class Delivery {
 
   /** A duplicate, because each way to the slot closes its own. */
   #reachHolder(slot: number): boolean {
-    const holder = this.#holderOf(slot);
+    const holder = this.#around.holderOf(slot);
     if (holder === undefined) return false;
     const copy = native.sb_duplicate(holder);
     if (copy >= 0) return this.#use(new Fd(copy));
@@ -298,7 +425,7 @@ export class Delivery {
   /** False, with the socket closed, when there is no room in epoll for it. */
   #use(socket: Fd): boolean {
     try {
-      this.#watch = this.#reactor.watch(socket.number, 0, (events) => this.#ready(events));
+      this.#watch = this.#around.reactor.watch(socket.number, 0, (events) => this.#ready(events));
       this.#socket = socket;
       return true;
     } catch (error) {
@@ -312,7 +439,7 @@ export class Delivery {
   #ready(events: number): void {
     if (events & (EVENT.error | EVENT.hangup)) {
       this.#disconnect();
-      if (this.#receiver.kind === "fd") this.#end();
+      if (this.receiver.kind === "fd") this.#end();
     }
     // One helping: when there is room for more, the reactor will say so again, and others have their turn.
     if (this.#queue.size > 0) this.#pump();
@@ -329,7 +456,7 @@ export class Delivery {
 
   /** A connected socket goes on reaching the old inode, whatever is bound or renamed over its path. */
   #moved(): boolean {
-    if (this.#receiver.kind !== "unix") return false;
+    if (this.receiver.kind !== "unix") return false;
     this.#look(this.#lookedAt);
     return this.#lookedAt[0] !== this.#inode[0] || this.#lookedAt[1] !== this.#inode[1];
   }
@@ -341,20 +468,18 @@ export class Delivery {
   }
 
   #report(step: string, errno: number): void {
-    const filled = this.#target.receiver !== this.#receiver;
-    if (errno !== this.#broken && !filled) this.#events.way(this.#target.name, step, errno);
+    if (errno !== this.#broken && this.#label !== undefined) this.#events.way(this.#label, step, errno);
     this.#broken = errno;
   }
 
+  /** What waits is given up at the next `keep`, where no other has taken it over by then. */
   #end(): void {
-    this.#final = true;
-    this.#giveUpAll("receiver-gone");
-    this.#settle();
-    this.#events.lost(this.#receiver);
+    this.#final = this.#missing = true;
+    this.#events.lost(this.receiver);
   }
 
   /** The slot that its receiver has registered for. */
   get slot(): number | undefined {
-    return this.#receiver.kind === "slot" ? this.#receiver.slot : undefined;
+    return this.receiver.kind === "slot" ? this.receiver.slot : undefined;
   }
 }

@@ -1,69 +1,103 @@
-/** All deliveries of one acceptor: one for each target, or for each path that a template has been filled in to. */
+/** All ways of one acceptor: one for each target, or for each path that a template has been filled in to. */
 
 import type { Reason } from "../model/reason.ts";
-import { fillReceiver, formatReceiver, type Target } from "../model/target.ts";
+import {
+  fillTarget,
+  formatReceiver,
+  isPool,
+  isTemplate,
+  type Receiver,
+  type Target,
+} from "../model/target.ts";
 import { flowOf } from "../routing/record.ts";
-import { Delivery, type DeliveryEvents, type Taken } from "./deliver.ts";
+import { type Hall, Room } from "../routing/room.ts";
+import { Delivery, type DeliveryEvents, type Surroundings, type Taken, type Way } from "./deliver.ts";
 import { Fd } from "./fd.ts";
+import { Pool, type PoolEvents } from "./pool.ts";
 import type { Reactor, Timer } from "./reactor.ts";
+import { Ways } from "./ways.ts";
 
 const TICK_MS = 100;
 
 /** How many ways of filled-in templates are kept when nothing uses them; each holds a descriptor. */
 const IDLE_WAYS_MAX = 256;
 
+/** What the ways tell the acceptor that owns them, and ask of it. */
+export interface DeliveriesEvents extends DeliveryEvents {
+  /** A receiver beside those that the target names has come, or gone. */
+  sibling(target: Target, receiver: Receiver, present: boolean): void;
+  /** How many more connections may wait in all. */
+  free(): number;
+}
+
 /** A way of a template, and the key of its target. */
 interface Filled {
-  readonly delivery: Delivery;
+  readonly way: Way;
   readonly key: string;
 }
 
-export class Deliveries {
-  readonly #reactor: Reactor;
-  readonly #events: DeliveryEvents;
-  #targets: readonly Target[];
-  /** By index of the target, where its receiver is the same for every flow. */
-  #fixed: readonly (Delivery | undefined)[];
-  /** By path, where each flow fills it in. */
-  readonly #filled = new Map<string, Filled>();
+export class Deliveries implements Hall {
+  readonly #around: Surroundings;
+  readonly #events: DeliveriesEvents;
+  #targets: readonly Target[] = [];
+  /** By index of the target, where its receivers are the same for every flow. */
+  #fixed: readonly (Way | undefined)[] = [];
+  /** By name of the target, with those that are leaving. */
+  #rooms: ReadonlyMap<string, Room> = new Map();
+  /** By target and path, where each flow fills it in. */
+  readonly #filled: Ways<Filled>;
+  /** While targets are replaced: those of before, which the new ones may use. */
+  readonly #spare = new Map<string, Delivery>();
   /** By slot, the socket of whoever has registered for it. */
   readonly #holders = new Map<number, Fd>();
   /** Those whose target is no longer in the table; they go when nothing waits there. */
-  readonly #leaving = new Set<Delivery>();
+  readonly #leaving = new Set<Way>();
   /** Those with connections of the batch in hand. */
-  readonly #touched: Delivery[] = [];
+  readonly #touched: Way[] = [];
   /** Those that need to be ticked. */
-  readonly #active = new Set<Delivery>();
+  readonly #active = new Set<Way>();
   #ticking: Timer | undefined;
 
-  constructor(targets: readonly Target[], reactor: Reactor, events: DeliveryEvents) {
-    this.#targets = targets;
-    this.#reactor = reactor;
+  constructor(targets: readonly Target[], reactor: Reactor, events: DeliveriesEvents) {
     this.#events = events;
-    this.#fixed = targets.map((target) => (isFilled(target) ? undefined : this.#make(target)));
+    this.#around = { reactor, events, holderOf: (slot) => this.#holders.get(slot)?.number };
+    this.#filled = new Ways(
+      IDLE_WAYS_MAX,
+      ({ way }) => !this.#active.has(way),
+      ({ way }) => way.close("shutdown"),
+    );
+    this.replace(targets);
   }
 
   /** Another table's targets from now on. A way whose receiver is in both keeps its socket, and what waits there. */
   replace(targets: readonly Target[]): void {
-    const known = new Map(this.#targets.map((target, index) => [keyOf(target), index]));
-    const before = this.#fixed;
-    const kept = new Set<Delivery>();
-    this.#fixed = targets.map((target) => {
-      if (isFilled(target)) return undefined;
-      const delivery = before[known.get(keyOf(target)) ?? -1];
-      delivery?.retarget(target);
-      if (delivery) kept.add(delivery);
-      return delivery ?? this.#make(target);
-    });
-    for (const delivery of before) if (delivery && !kept.has(delivery)) this.#leave(delivery);
-    const templates = new Map(targets.map((target) => [keyOf(target), target]));
-    for (const [path, { delivery, key }] of this.#filled) {
-      const target = templates.get(key);
-      if (target) delivery.retarget(target);
-      else this.#filled.delete(path) && this.#leave(delivery);
-    }
+    const before = this.#fixed.flatMap((way) => way?.deliveries ?? []);
+    for (const way of this.#fixed) if (way) this.#active.delete(way);
+    this.#rooms = this.#roomsFor(targets);
     this.#targets = targets;
+    this.#fixed = this.#reusing(before, () =>
+      targets.map((target) => (isTemplate(target) ? undefined : this.#makeWay(target, target.receivers))),
+    );
+    // What waits goes on being looked after, whatever way it is on now.
+    for (const way of this.#fixed) if (way) this.#active.add(way);
+    const templates = new Map(targets.map((target) => [keyOf(target), target]));
+    for (const [name, { way, key }] of this.#filled) {
+      const target = templates.get(key);
+      if (target) way.retarget(target);
+      else {
+        this.#filled.delete(name);
+        this.#leave(way);
+      }
+    }
     this.#tickLater();
+  }
+
+  get free(): number {
+    return this.#events.free();
+  }
+
+  get shared(): boolean {
+    return this.#targets.length > 1;
   }
 
   /** The slot's holder from now on; `socket` becomes ours. `undefined`: nobody. */
@@ -71,26 +105,27 @@ export class Deliveries {
     this.#holders.get(slot)?.close();
     if (socket === undefined) this.#holders.delete(slot);
     else this.#holders.set(slot, new Fd(socket));
-    for (const delivery of this.#all()) if (delivery.slot === slot) delivery.reconnect();
+    for (const way of this.#all())
+      for (const delivery of way.deliveries) if (delivery.slot === slot) delivery.reconnect();
   }
 
-  /** Everything that waits, in order for each target, for somebody else to deliver. */
+  /** Everything that waits, in order for each receiver, for somebody else to deliver. */
   takeWaiting(): Taken[] {
-    return [...this.#all()].flatMap((delivery) => delivery.takeWaiting());
+    return [...this.#all()].flatMap((way) => way.takeWaiting());
   }
 
   /** Adds the connection of the record at word `at` to what `flush` hands off. */
   add(target: number, flows: Uint32Array, at: number, listener: number): void {
-    const delivery = this.#fixed[target] ?? this.#fill(this.#targets[target]!, flows, at, listener);
-    if (!delivery.add(flows, at, listener)) return;
-    this.#touched.push(delivery);
+    const way = this.#fixed[target] ?? this.#fill(this.#targets[target]!, flows, at, listener);
+    if (!way.add(flows, at, listener)) return;
+    this.#touched.push(way);
     // From now on, not from the flush on: the next of this batch may be looking for what is idle.
-    this.#active.add(delivery);
+    this.#active.add(way);
   }
 
   /** Hands off what was added. */
   flush(): void {
-    for (const delivery of this.#touched) delivery.flush();
+    for (const way of this.#touched) way.flush();
     this.#touched.length = 0;
     this.#tickLater();
   }
@@ -98,77 +133,102 @@ export class Deliveries {
   /** Gives up whatever still waits, and lets go of every socket. */
   close(reason: Reason): void {
     this.#ticking?.cancel();
-    for (const delivery of this.#all()) delivery.close(reason);
+    for (const way of this.#all()) way.close(reason);
     for (const holder of this.#holders.values()) holder.close();
   }
 
-  *#all(): Generator<Delivery> {
-    for (const delivery of this.#fixed) if (delivery) yield delivery;
-    for (const { delivery } of this.#filled.values()) yield delivery;
+  *#all(): Generator<Way> {
+    for (const way of this.#fixed) if (way) yield way;
+    for (const [, { way }] of this.#filled) yield way;
     yield* this.#leaving;
   }
 
-  #make(target: Target, receiver = target.receiver): Delivery {
-    return new Delivery(
-      target,
-      receiver,
-      this.#reactor,
-      this.#events,
-      (slot) => this.#holders.get(slot)?.number,
+  /** `receivers` are the target's own, or what its templates give for one flow. */
+  #makeWay(target: Target, receivers: readonly Receiver[]): Way {
+    const room = this.#rooms.get(target.name)!;
+    const quiet = isTemplate(target);
+    if (!isPool(target)) return this.#obtain(target, receivers[0]!, room, quiet ? undefined : target.name);
+    const events: PoolEvents = {
+      make: (receiver) => {
+        const label = `${target.name} (${formatReceiver(receiver)})`;
+        return this.#obtain(target, receiver, room, quiet ? undefined : label);
+      },
+      sibling: this.#events.sibling,
+    };
+    return new Pool(target, receivers, room, events);
+  }
+
+  #obtain(target: Target, receiver: Receiver, room: Room, label: string | undefined): Delivery {
+    const name = deliveryName(target, receiver);
+    const spare = this.#spare.get(name);
+    if (!spare) return new Delivery(target, receiver, this.#around, room, label);
+    this.#spare.delete(name);
+    spare.retarget(target);
+    return spare;
+  }
+
+  /** Lets `make` use these deliveries again; the others leave. */
+  #reusing<Made>(deliveries: readonly Delivery[], make: () => Made): Made {
+    for (const delivery of deliveries)
+      this.#spare.set(deliveryName(delivery.target, delivery.receiver), delivery);
+    const made = make();
+    for (const delivery of this.#spare.values()) this.#leave(delivery);
+    this.#spare.clear();
+    return made;
+  }
+
+  /** Who has a room keeps it, and with it the count of those that wait. */
+  #roomsFor(targets: readonly Target[]): Map<string, Room> {
+    return new Map(
+      targets.map((target) => {
+        const divided = isTemplate(target) || (isPool(target) && !target.fallback);
+        const room = this.#rooms.get(target.name) ?? new Room(target.queue, divided, this);
+        room.limit = target.queue;
+        room.divided = divided;
+        return [target.name, room];
+      }),
     );
   }
 
-  #leave(delivery: Delivery): void {
-    this.#leaving.add(delivery);
-    this.#active.add(delivery);
+  #leave(way: Way): void {
+    this.#leaving.add(way);
+    this.#active.add(way);
   }
 
   #tickLater(): void {
     if (this.#ticking || this.#active.size === 0) return;
-    this.#ticking = this.#reactor.after(TICK_MS, () => this.#tick());
+    this.#ticking = this.#around.reactor.after(TICK_MS, () => this.#tick());
   }
 
   #tick(): void {
     const now = performance.now();
-    for (const delivery of this.#active) {
-      if (delivery.tick(now)) continue;
-      this.#active.delete(delivery);
-      if (this.#leaving.delete(delivery)) delivery.close("shutdown");
+    for (const way of this.#active) {
+      if (way.tick(now)) continue;
+      this.#active.delete(way);
+      if (this.#leaving.delete(way)) way.close("shutdown");
     }
     this.#ticking = undefined;
     this.#tickLater();
   }
 
-  #fill(target: Target, flows: Uint32Array, at: number, listener: number): Delivery {
-    const receiver = fillReceiver(target.receiver, flowOf(flows, at, listener));
-    const key = receiver.kind === "unix" ? receiver.path : "";
-    const known = this.#filled.get(key);
-    if (known) return known.delivery;
-    if (this.#filled.size >= IDLE_WAYS_MAX) this.#forgetIdle();
-    const delivery = this.#make(target, receiver);
-    this.#filled.set(key, { delivery, key: keyOf(target) });
-    return delivery;
-  }
-
-  /** A client that walks through a whole prefix must not leave a descriptor behind for each address. */
-  #forgetIdle(): void {
-    for (const [path, { delivery }] of this.#filled) {
-      if (this.#active.has(delivery)) continue;
-      delivery.close("shutdown");
-      this.#filled.delete(path);
-    }
+  #fill(target: Target, flows: Uint32Array, at: number, listener: number): Way {
+    const receivers = fillTarget(target, flowOf(flows, at, listener));
+    const name = [target.name, ...receivers.map(formatReceiver)].join("\0");
+    const known = this.#filled.get(name);
+    if (known) return known.way;
+    const way = this.#makeWay(target, receivers);
+    this.#filled.set(name, { way, key: keyOf(target) });
+    return way;
   }
 }
 
-function isFilled({ receiver }: Target): boolean {
-  return receiver.kind === "unix" && receiver.fill !== undefined;
+/** The same for a delivery before and after a reload, whatever the settings of its target. */
+function deliveryName({ name }: Target, receiver: Receiver): string {
+  return `${name}\0${formatReceiver(receiver)}`;
 }
 
-/** The same for a target before and after a reload, whatever its settings. */
-function keyOf({ name, receiver }: Target): string {
-  return JSON.stringify([
-    name,
-    formatReceiver(receiver),
-    receiver.kind === "unix" ? receiver.fill : undefined,
-  ]);
+/** The same for a template before and after a reload, whatever its settings. */
+function keyOf({ name, receivers, spread }: Target): string {
+  const fills = receivers.map((receiver) => receiver.kind === "unix" && receiver.fill);
+  return JSON.stringify([name, receivers.map(formatReceiver), fills, spread]);
 }

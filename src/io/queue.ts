@@ -73,6 +73,15 @@ export class Queue {
     if (this.#first === this.#end) this.#first = this.#end = 0;
   }
 
+  /** Moves the first `count` behind what is in `other`, with the time since when they have waited. */
+  moveTo(other: Queue, count: number): void {
+    for (let position = 0; position < count; position++) {
+      other.add(this.#flows, this.recordAt(position), this.listener(position));
+      other.#notes[(other.#end - 1) * NOTES + SINCE] = this.since(position);
+    }
+    this.dropFirst(count);
+  }
+
   /** Closes the gaps that connections without a descriptor (-1) leave; the others keep their order. */
   dropClosed(): void {
     let to = this.#first;

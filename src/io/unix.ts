@@ -3,6 +3,7 @@ import { chmodSync, chownSync, lstatSync } from "node:fs";
 import { check, ERRNO } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { Fd } from "./fd.ts";
+import { SOCK } from "./socket.ts";
 
 export interface BoundUnix {
   readonly fd: Fd;
@@ -46,4 +47,12 @@ export function unixName(fd: number): string | undefined {
   const name = new Uint8Array(108);
   const length = native.sb_unix_name(fd, name);
   return length < 0 ? undefined : Buffer.from(name.subarray(0, length)).toString();
+}
+
+/** Whether there is anything at the path, or in the abstract namespace a datagram socket of that `@name`. */
+export function isUnixThere(path: string): boolean {
+  if (!path.startsWith("@")) return native.sb_inode(cString(path), new BigUint64Array(2)) >= 0;
+  const socket = native.sb_connect_unix(cString(path), SOCK.datagram);
+  if (socket >= 0) native.sb_close(socket);
+  return socket >= 0;
 }

@@ -1,7 +1,7 @@
 /**
- * A target is where a connection may go: a receiver, and what becomes of a connection that it cannot take at once.
- * In a configuration it is a word such as `unix:/run/web`; a path with `{…}` in it is a template that each flow
- * fills in.
+ * A target is where a connection may go: one receiver or several, and what becomes of a connection that they cannot
+ * take at once. In a configuration a receiver is a word such as `unix:/run/web`; a path with `{…}` in it is a template
+ * that each flow fills in.
  */
 import { formatPlain, groupsOf } from "./address.ts";
 import type { Flow } from "./flow.ts";
@@ -20,11 +20,21 @@ export type Receiver =
   /** Whoever has registered for this slot. */
   | { readonly kind: "slot"; readonly slot: number };
 
+/** Which receiver a connection goes to: the next in turn, the one that fewest wait for, or the one of its client. */
+export const BALANCES = ["round-robin", "least-waiting", "source-hash"] as const;
+export type Balance = (typeof BALANCES)[number];
+
 export interface Target {
   /** How log lines and `explain` call it: its name in the configuration, or its receiver. */
   readonly name: string;
-  readonly receiver: Receiver;
-  /** The most connections that wait for this target. */
+  /** At least one. */
+  readonly receivers: readonly Receiver[];
+  readonly balance: Balance;
+  /** Whether a connection goes to another receiver when its own is missing or full. */
+  readonly fallback: boolean;
+  /** Whether each path stands for its siblings as well ({@link siblingPath}). */
+  readonly spread: boolean;
+  /** The most connections that wait for this target, for all its receivers together. */
   readonly queue: number;
   /** The longest that one connection waits, in milliseconds. */
   readonly waitMs: number;
@@ -33,9 +43,41 @@ export interface Target {
 export const QUEUE_DEFAULT = 1024;
 export const WAIT_MS_DEFAULT = 10_000;
 
+export const BALANCE_DEFAULT: Balance = "round-robin";
+
 /** The target that a bare receiver stands for. */
 export function targetOf(receiver: Receiver): Target {
-  return { name: formatReceiver(receiver), receiver, queue: QUEUE_DEFAULT, waitMs: WAIT_MS_DEFAULT };
+  return {
+    name: formatReceiver(receiver),
+    receivers: [receiver],
+    balance: BALANCE_DEFAULT,
+    fallback: false,
+    spread: false,
+    queue: QUEUE_DEFAULT,
+    waitMs: WAIT_MS_DEFAULT,
+  };
+}
+
+/** Whether there may be more than one receiver for the same connection. */
+export function isPool({ receivers, spread }: Target): boolean {
+  return receivers.length > 1 || spread;
+}
+
+/** Whether other flows find other receivers. */
+export function isTemplate({ receivers }: Target): boolean {
+  return receivers.some((receiver) => receiver.kind === "unix" && receiver.fill !== undefined);
+}
+
+/** The receivers of one flow. */
+export function fillTarget({ receivers }: Target, flow: Flow): Receiver[] {
+  return receivers.map((receiver) => fillReceiver(receiver, flow));
+}
+
+/** Processes that share an address with SO_REUSEPORT under the preload library are at PATH, PATH.1 … PATH.64. */
+export const SIBLINGS_MAX = 64;
+
+export function siblingPath(path: string, number: number): string {
+  return `${path}.${number}`;
 }
 
 /** The longest path in a sockaddr_un: 108 bytes less the final NUL (unix(7)). */

@@ -84,6 +84,9 @@ class Acceptor {
       delivered: (count) => this.#counters.add("delivered", count),
       way: (receiver, step, errno) => this.#report({ kind: "way", receiver, step, errno }),
       proxied: this.#proxied,
+      sibling: ({ name }, receiver, present) =>
+        this.#report({ kind: "sibling", target: name, receiver, present }),
+      free: () => this.#waitingMax - this.#counters.get("waiting"),
       lost: (receiver) => this.#report({ kind: "lost", receiver }),
     });
     this.#headers = new Headers(this.#reactor, {

@@ -188,6 +188,11 @@ export class Acceptors {
         this.#host.log(`${formatReceiver(report.receiver)}: its peer has gone`);
         if (this.#exitWhenLost) this.stop(EXIT.peerGone);
         return;
+      case "sibling":
+        this.#host.log(
+          `${report.target}: ${formatReceiver(report.receiver)} ${report.present ? "joins" : "leaves"}`,
+        );
+        return;
       case "paused":
         this.#host.log(describePause(report.errno));
         return;

@@ -100,7 +100,8 @@ function settingDifference(before: Target, after: Target): string[] {
 }
 
 function formatSetting(key: string, value: unknown): string {
-  if (key === "receiver") return formatReceiver(value as Receiver);
+  if (key === "receivers") return (value as readonly Receiver[]).map(formatReceiver).join(" and ");
+  if (typeof value === "boolean") return value ? key : `no ${key}`;
   if (key === "waitMs") return `wait ${Number(value) / 1000}s`;
   return `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`;
 }

@@ -1,8 +1,9 @@
 /** `socketbox explain`: where a connection would go, and which routes decide it. */
 import type { Address } from "../model/address.ts";
 import { formatPlace } from "../model/diagnostic.ts";
-import { formatFlow } from "../model/flow.ts";
-import { fillReceiver, formatReceiver } from "../model/target.ts";
+import { type Flow, formatFlow } from "../model/flow.ts";
+import { fillTarget, formatReceiver, isPool, type Target } from "../model/target.ts";
+import { rankedFor } from "../routing/choose.ts";
 import { explain as explainFlow } from "../routing/match.ts";
 import { DENIED } from "../routing/table.ts";
 import { mustConfigure, readText } from "./configure.ts";
@@ -45,13 +46,16 @@ export function explain(host: Host, file: string, question: Question): number {
     return EXIT.refused;
   }
   const target = table.targets[verdict]!;
-  host.out(
-    `to ${target.name}${describe(formatReceiver(fillReceiver(target.receiver, flow)), target.name)}\n`,
-  );
+  host.out(`to ${target.name}${describe(target, flow)}\n`);
   return EXIT.ok;
 }
 
-/** The receiver, where the target's name does not say it already. */
-function describe(receiver: string, name: string): string {
-  return receiver === name ? "" : ` (${receiver})`;
+/** The receivers, where the target's name does not say it already. */
+function describe(target: Target, flow: Flow): string {
+  const { name, balance, fallback, spread } = target;
+  const receivers = fillTarget(target, flow).map(formatReceiver);
+  if (!isPool(target)) return receivers[0] === name ? "" : ` (${receivers[0]})`;
+  const ordered = balance === "source-hash" ? rankedFor(flow, receivers) : receivers;
+  const how = [balance, ...(fallback ? ["fallback"] : []), ...(spread ? ["spread over siblings"] : [])];
+  return ` (${ordered.join(balance === "source-hash" ? ", then " : ", ")}; ${how.join(", ")})`;
 }

@@ -85,6 +85,13 @@ export type Report =
   | { readonly kind: "gave-up"; readonly entries: readonly Entry[] }
   | { readonly kind: "way"; readonly receiver: string; readonly step: string; readonly errno: number }
   | { readonly kind: "lost"; readonly receiver: Receiver }
+  /** A path that a target spreads over has come, or gone. */
+  | {
+      readonly kind: "sibling";
+      readonly target: string;
+      readonly receiver: Receiver;
+      readonly present: boolean;
+    }
   /** Accepting stopped for want of something (errno > 0: EMFILE …; 0: too many wait), or goes on again. */
   | { readonly kind: "paused"; readonly errno: number }
   | { readonly kind: "resumed" }

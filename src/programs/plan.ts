@@ -106,9 +106,11 @@ export function listenersOf(
 /** `-U`: the original's patterns in paths are filled in. */
 function withGroups(table: Table): Table {
   const targets = table.targets.map((target): Target => {
-    const { receiver } = target;
-    if (receiver.kind !== "unix" || receiver.fill || !hasGroups(receiver.path)) return target;
-    return { ...target, receiver: { ...receiver, fill: "groups" } };
+    const receivers = target.receivers.map((receiver): Receiver => {
+      if (receiver.kind !== "unix" || receiver.fill || !hasGroups(receiver.path)) return receiver;
+      return { ...receiver, fill: "groups" };
+    });
+    return { ...target, receivers };
   });
   return { ...table, targets };
 }

@@ -230,7 +230,7 @@ function become(
 
 /** A number that is not an inherited Unix socket would only show when the first connection is lost over it. */
 function mustHaveSockets(targets: readonly Target[]): void {
-  for (const { receiver } of targets) {
+  for (const receiver of targets.flatMap(({ receivers }) => receivers)) {
     if (receiver.kind !== "fd" || isUnixSocket(receiver.fd)) continue;
     throw new Failure(EXIT.refused, `descriptor ${receiver.fd} is not an inherited Unix socket`);
   }

@@ -96,8 +96,8 @@ function verdict(draft: Draft, question: Question): string {
   const result = lookUp(table, flowWords(found), 0, found.listener);
   if (result === DENIED) return "deny";
   if (result === NO_ROUTE) return "none";
-  const { receiver } = table.targets[result]!;
-  return receiver.kind === "unix" ? receiver.path : receiver.kind;
+  const [receiver] = table.targets[result]!.receivers;
+  return receiver!.kind === "unix" ? receiver!.path : receiver!.kind;
 }
 
 const A = "2001:db8::a";
@@ -422,7 +422,7 @@ describe("100,000 routes", () => {
     const { table, diagnostics } = compile(made);
     expect(diagnostics).toEqual([]);
     const ask = (question: Question) => lookUp(table!, flowWords(flow(question)), 0, 0);
-    const targets = table!.targets.map(({ receiver }) => (receiver.kind === "unix" ? receiver.path : ""));
+    const targets = table!.targets.map(({ receivers: [to] }) => (to?.kind === "unix" ? to.path : ""));
     for (let n = 0; n < 100_000; n += 997) {
       expect(targets[ask({ local: local(n), localPort: 443 })]).toBe(`/run/${n % 97}`);
       expect(ask({ local: local(n), localPort: 444 })).toBe(DENIED);

@@ -117,8 +117,8 @@ describe("the format", () => {
 
   test("a path with braces is taken as it stands: templates are TOML's", () => {
     const [route] = draftOf("rule-set:0\njump-unix:/run/{port}").tables[0]!.routes;
-    expect(route!.action).toMatchObject({ target: { receiver: { kind: "unix", path: "/run/{port}" } } });
-    expect(route!.action).not.toHaveProperty("target.receiver.fill");
+    expect(route!.action).toMatchObject({ target: { receivers: [{ kind: "unix", path: "/run/{port}" }] } });
+    expect(route!.action).not.toHaveProperty("target.receivers.0.fill");
   });
 
   test("the action may stand before what the entry matches", () => {

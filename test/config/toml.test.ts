@@ -28,7 +28,7 @@ function targetOf(text: string) {
   return action.target;
 }
 
-const receiverOf = (to: string, more = "") => targetOf(`[[route]]\nto = "${to}"\n${more}`).receiver;
+const receiverOf = (to: string, more = "") => targetOf(`[[route]]\nto = "${to}"\n${more}`).receivers[0];
 
 /** Wrong at its mark and nowhere else. */
 function expectFault(written: string, message: string): void {
@@ -246,9 +246,37 @@ describe("to", () => {
     const text = '[[route]]\nto = "target:web"\n[target.web]\nto = "unix:/run/web"\nqueue = 5\nwait = 2.5\n';
     expect(targetOf(text)).toEqual({
       name: "web",
-      receiver: { kind: "unix", path: "/run/web" },
+      receivers: [{ kind: "unix", path: "/run/web" }],
+      balance: "round-robin",
+      fallback: false,
+      spread: false,
       queue: 5,
       waitMs: 2500,
+    });
+  });
+
+  test("a target may have several receivers, which share its settings", () => {
+    const text = `[[route]]
+to = "target:web"
+[slots]
+web = 7
+[target.web]
+to = ["unix:/run/{port}", "unix:@b", "slot:web"]
+balance = "source-hash"
+fallback = true
+`;
+    expect(targetOf(text)).toEqual({
+      name: "web",
+      receivers: [
+        { kind: "unix", path: "/run/{port}", fill: "braces" },
+        { kind: "unix", path: "@b" },
+        { kind: "slot", slot: 7 },
+      ],
+      balance: "source-hash",
+      fallback: true,
+      spread: false,
+      queue: 1024,
+      waitMs: 10_000,
     });
   });
 
@@ -301,7 +329,10 @@ describe("to", () => {
       `${ROUTE}\n[table.constructor]\nroute = »3`,
       "error: route is 3; expected [[table.NAME.route]]",
     );
-    expectFault(`${ROUTE}\n[target]\nprototype = »3`, "error: prototype is 3; expected to, queue, wait");
+    expectFault(
+      `${ROUTE}\n[target]\nprototype = »3`,
+      "error: prototype is 3; expected to, balance, fallback, spread, queue, wait",
+    );
     expectFault(`${ROUTE}\n[slots]\n__proto__ = »-1`, "error: __proto__ is -1; expected 0 to 4294967295");
     expectFault(
       `»constructor = 1\n${ROUTE}`,
@@ -479,6 +510,28 @@ describe("a fault is said with its line and column, and with what was expected:"
         ["»[target.a]\nqueue = 1", `there is no "to"; expected ${RECEIVERS}`],
         ['[target.a]\nto = »"deny"', `"deny" is no place to go to; expected ${RECEIVERS}`],
         ['[target.a]\nto = »"table:x"', `"table:x" is no place to go to; expected ${RECEIVERS}`],
+        ["[target.a]\nto = »[]", `to is an empty list; expected ${RECEIVERS}`],
+        ['[target.a]\nto = ["fd:3", »"deny"]', `"deny" is no place to go to; expected ${RECEIVERS}`],
+        ['[target.a]\nto = ["fd:3", »7]', `to is 7; expected ${RECEIVERS}`],
+        ['[target.a]\nto = ["fd:3", »"unix:a"]', 'path "a" is relative; expected /path or @name'],
+        [
+          '[target.a]\nto = ["fd:3", "fd:4", »"fd:3"]',
+          'a second receiver "fd:3"; expected each receiver once',
+        ],
+        [
+          '[target.a]\nto = "fd:3"\nbalance = »"random"',
+          'balance is "random"; expected "round-robin", "least-waiting", "source-hash"',
+        ],
+        ['[target.a]\nto = "fd:3"\nfallback = »1', "fallback is 1; expected true or false"],
+        ['[target.a]\nto = "fd:3"\nspread = »"yes"', 'spread is "yes"; expected true or false'],
+        [
+          '[target.a]\nto = ["unix:/a", »"slot:1"]\nspread = true',
+          'spread does not go with "slot:1"; expected paths alone',
+        ],
+        [
+          `[target.a]\nto = »"unix:/${"x".repeat(104)}"\nspread = true`,
+          `path "/${"x".repeat(59)}…" has 108 bytes; expected at most 107`,
+        ],
         ['[target.a]\nto = "fd:3"\nqueue = »0', "queue is 0; expected 1 to 1000000"],
         ['[target.a]\nto = "fd:3"\nwait = »-1', `wait is -1; expected ${WAITS}`],
         ['[target.a]\nto = "fd:3"\nwait = »"10x"', `wait is "10x"; expected ${WAITS}`],

@@ -32,6 +32,20 @@ local = "192.0.2.1"
 to = "unix:/run/ssh"
 [target.inside]
 to = "unix:@inside"
+[target.pool]
+to = ["unix:/run/{port}/a", "unix:/run/b"]
+balance = "least-waiting"
+fallback = true
+spread = true
+[target.hashed]
+to = ["unix:/run/a", "unix:/run/b"]
+balance = "source-hash"
+[[route]]
+port = 90
+to = "target:pool"
+[[route]]
+port = 91
+to = "target:hashed"
 `,
 );
 const conf = folder.file("a.conf");
@@ -48,6 +62,22 @@ async function explain(file: string, ...words: string[]) {
 const CLIENT = "[2001:db8::9]:40000";
 
 describe("socketbox explain", () => {
+  test("names all receivers of a target, and how one is chosen; by the client, the first choice first", async () => {
+    const { out: pool } = await explain(toml, "[2001:db8::1]:90", CLIENT);
+    expect(pool).toEndWith(
+      "\nto pool (unix:/run/90/a, unix:/run/b; least-waiting, fallback, spread over siblings)\n",
+    );
+    const ends = new Set<string>();
+    for (let host = 1; host < 20; host++) {
+      const { out } = await explain(toml, "[2001:db8::1]:91", `[2001:db8:0:${host}::9]:4000`);
+      ends.add(out.split("\n").at(-2)!);
+    }
+    expect([...ends].sort()).toEqual([
+      "to hashed (unix:/run/a, then unix:/run/b; source-hash)",
+      "to hashed (unix:/run/b, then unix:/run/a; source-hash)",
+    ]);
+  });
+
   test("names the route that decides, and the target", async () => {
     expect(await explain(toml, "[2001:db8::1]:80", CLIENT, "in")).toEqual({
       code: EXIT.ok,

@@ -78,10 +78,43 @@ describe("a reload", () => {
       listen("web", port) + route("deny", "port = 81\n") + route("target:web") + target("/run/two", 20),
     );
     expect(await reload(server)).toBe("reloaded: +1 route, target web now unix:/run/two queue 20");
+    const pool =
+      '[target.web]\nto = ["unix:/run/two", "unix:/run/three"]\nbalance = "source-hash"\nspread = true\n';
+    write(file, listen("web", port) + route("deny", "port = 81\n") + route("target:web") + pool);
+    expect(await reload(server)).toBe(
+      "reloaded: target web now unix:/run/two and unix:/run/three balance source-hash spread queue 1024",
+    );
     write(file, listen("web", port) + listen("ssh", other) + route("unix:/run/other"));
     expect(await reload(server)).toBe(`reloaded: +listener ssh [::]:${other}, +1 route, -2`);
     write(file, listen("web", port) + route("unix:/run/other"));
     expect(await reload(server)).toBe(`reloaded: -listener ssh [::]:${other}`);
+  });
+
+  test("of a target's receivers keeps what waits where it waits, and serves by the new ones from then on", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    const target = (names: string, more = "") =>
+      listen("web", port) +
+      route("target:web") +
+      `[target.web]\nto = [${[...names].map((name) => JSON.stringify(`unix:${folder.file(name)}`))}]\n${more}`;
+    write(file, target("ab"));
+    await using server = await ready("socketbox", ["-f", file]);
+    const waiting = load({ port, count: 40, atATime: 40 });
+    await server.until(/a\): connect: ENOENT[\s\S]*b\): connect: ENOENT/);
+    await using _a = await receiver(folder.file("a.other"), "a");
+    await using _c = await receiver(folder.file("c"), "c");
+    write(file, target("ac"));
+    expect(await reload(server)).toMatch(/^reloaded: target web now unix:\S*a and unix:\S*c$/);
+    await using _b = await receiver(folder.file("b"), "b");
+    renameSync(folder.file("a.other"), folder.file("a"));
+    expect((await waiting).by).toEqual({ a: 20, b: 20 });
+    expect((await load({ port, count: 40, atATime: 1 })).by).toEqual({ a: 20, c: 20 });
+    write(file, target("c"));
+    expect(await reload(server)).toMatch(/^reloaded: target web now unix:\S*c$/);
+    expect((await load({ port, count: 40, atATime: 1 })).by).toEqual({ c: 40 });
+    expect(await server.stop()).toBe(0);
+    expect(server.log).toMatch(/stopped: 120 accepted, 120 delivered\n/);
   });
 
   test("leaves no descriptor behind, however often listeners and targets come and go", async () => {

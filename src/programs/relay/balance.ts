@@ -1,9 +1,10 @@
 /** Which target comes first, and which after it: decisions only, the clock is handed in. */
 import type { Balance } from "../../config/relay.ts";
 import type { Address } from "../../model/address.ts";
+import { rank, seedOf } from "../../routing/rendezvous.ts";
 
 interface State {
-  readonly key: string;
+  readonly seed: number;
   active: number;
   /** The last attempt failed. */
   down: boolean;
@@ -21,7 +22,7 @@ export class Balancer {
   constructor(balance: Balance, keys: readonly string[], retryMs: number) {
     this.#balance = balance;
     this.#retryMs = retryMs;
-    this.#states = keys.map((key) => ({ key, active: 0, down: false, avoidedUntil: 0 }));
+    this.#states = keys.map((key) => ({ seed: seedOf(key), active: 0, down: false, avoidedUntil: 0 }));
   }
 
   /** All targets in the order to try them for a connection from `source`. */
@@ -68,22 +69,10 @@ export class Balancer {
         // Equal ones take turns: the sort is stable.
         return turn.sort((a, b) => this.#states[a]!.active - this.#states[b]!.active);
       case "source": {
-        const ranks = this.#states.map(({ key }) => rank(source, key));
+        const words = new Uint32Array(source.slice().buffer);
+        const ranks = this.#states.map(({ seed }) => rank(seed, words, 0, words.length));
         return turn.sort((a, b) => ranks[b]! - ranks[a]!);
       }
     }
   }
-}
-
-/**
- * Rendezvous hashing (Thaler, Ravishankar 1998): the target with the highest rank has the source, and when it goes,
- * only its own sources move. FNV-1a, then the finalizer of MurmurHash3, without which similar addresses stay close.
- */
-function rank(source: Address, key: string): number {
-  let bits = 0x811c9dc5;
-  for (const byte of source) bits = Math.imul(bits ^ byte, 0x01000193);
-  for (let i = 0; i < key.length; i++) bits = Math.imul(bits ^ key.charCodeAt(i), 0x01000193);
-  bits = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
-  bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
-  return (bits ^ (bits >>> 16)) >>> 0;
 }
