@@ -360,7 +360,7 @@ describe("a fault is said with its line and column, and with what was expected:"
         ["server = »2026-01-01", "server is a date; expected user, group, groups, chroot, workers"],
         ["»[[server]]", "server is a list; expected user, group, groups, chroot, workers"],
         ["»[[table]]\nroute = []", "table is a list; expected [[table.NAME.route]]"],
-        ['»[[target.x]]\nto = "fd:3"', "x is a list; expected to, queue, wait"],
+        ['»[[target.x]]\nto = "fd:3"', "x is a list; expected to, balance, fallback, spread, queue, wait"],
         ["slots = »[]", "slots is an empty list; expected NAME = NUMBER"],
         ["[table]\nx = »1", "x is 1; expected route"],
         ["[table.x]\n»routes = []", 'unknown key "routes"; expected route'],
