@@ -35,23 +35,25 @@ static void read_environment(void) {
     _exit(2);
 }
 
-static void look_at(int fd, unsigned hint) {
-    struct listener listener;
-    if (carry_read(fd, &listener, sizeof listener) >= 0)
-        hint_set(fd, hint);
-}
-
 void prepare_look_at(void *context, int fd) {
+    struct listener listener;
     (void)context;
-    look_at(fd, HINT_LISTENER);
+    if (carry_read(fd, &listener, sizeof listener) >= 0)
+        hint_set(fd, HINT_LISTENER);
 }
 
+/* A listener that an earlier program of this process bound by itself is not kept: once closed it must be
+ * gone, or clients would wait in a queue that nobody reads. */
 static int look_at_inherited(void *context, int fd) {
+    struct listener listener;
     (void)context;
-    if (!is_kept(fd)) {
-        look_at(fd, HINT_LISTENER | HINT_INHERITED);
+    if (is_kept(fd))
+        return 0;
+    bool ours = carry_read(fd, &listener, sizeof listener) >= 0;
+    if (ours)
+        hint_set(fd, HINT_LISTENER | HINT_INHERITED);
+    if (!ours || listener.adopted)
         keep(fd);
-    }
     return 0;
 }
 

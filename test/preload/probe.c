@@ -9,7 +9,10 @@
  *   junk             the buffers of name, peer and accept are filled with 0x55 before, and what the call left
  *                    of that is reported, N bytes
  *   room N           those buffers have N bytes (default 128)
+ *   take             accepts, and asks for no address
  *   hello            writes hello to the accepted or connected socket
+ *   heard            what comes in on that, up to a newline
+ *   close-connection closes that, and says nothing
  *   wait             until a line comes in, or the end of it
  *   exec WORD...     this program again with an empty environment, the socket as descriptor 9
  *   fork             go on in a child; the parent waits for its end, and then for the end of input
@@ -123,6 +126,17 @@ static void run(char **words, char *self) {
             say(word, listen(fd, 5));
         if (!strcmp(word, "accept"))
             ask(word, accept_connection, fd);
+        if (!strcmp(word, "take"))
+            say(word, connection = accept(fd, NULL, NULL));
+        if (!strcmp(word, "close-connection"))
+            close(connection);
+        if (!strcmp(word, "heard")) {
+            char byte = 0;
+            printf("heard ");
+            while (read(connection, &byte, 1) == 1 && byte != '\n')
+                putchar(byte);
+            putchar('\n');
+        }
         if (!strcmp(word, "name"))
             ask(word, getsockname, fd);
         if (!strcmp(word, "local"))
