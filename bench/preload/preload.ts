@@ -20,12 +20,17 @@ const MOST_CPU = 1.15;
 interface Serving {
   readonly name: string;
   readonly port: number;
-  readonly programs: readonly Running[];
+  readonly daemon: Running;
+  /** None: nginx accepts itself. */
+  readonly server: Running | undefined;
 }
 
 interface Sample {
   readonly requestsPerSecond: number;
+  /** Microseconds, of nginx and of the server. */
   readonly cpuPerRequest: number;
+  /** Of the server alone. */
+  readonly serverPerRequest: number;
   readonly failed: number;
 }
 
@@ -108,15 +113,15 @@ function nginx(name: string, port: number): string[] {
 }
 
 /** Waits until it answers. */
-async function serving(name: string, port: number, ...running: readonly Running[]): Promise<Serving> {
+async function serving(name: string, port: number, daemon: Running, server?: Running): Promise<Serving> {
   const end = Date.now() + 10_000;
   for (;;) {
     const signal = AbortSignal.timeout(1000);
     const answer = await fetch(`http://127.0.0.1:${port}/`, { signal, keepalive: false }).catch(
       () => undefined,
     );
-    if (answer?.ok) return { name, port, programs: running };
-    if (Date.now() > end) throw new Error(`${name}: ${running.map(({ log }) => log).join("")}`);
+    if (answer?.ok) return { name, port, daemon, server };
+    if (Date.now() > end) throw new Error(`${name}: no answer\n${daemon.log}${server?.log ?? ""}`);
     await Bun.sleep(10);
   }
 }
@@ -147,27 +152,28 @@ async function measure(
   return samples;
 }
 
-async function sample({ headers }: Way, { port, programs }: Serving): Promise<Sample> {
-  const before = cpu(programs);
+async function sample({ headers }: Way, { port, daemon, server }: Serving): Promise<Sample> {
+  const before = [cpu(daemon), cpu(server)] as const;
   const text = await must([
     "wrk",
     ...["-t", "1", "-c", String(CONNECTIONS), "-d", seconds],
     ...headers.flatMap((header) => ["-H", header]),
     ...["-s", join(import.meta.dir, "summary.lua"), `http://127.0.0.1:${port}/`],
   ]);
-  const used = cpu(programs) - before;
+  const [nginx, accepting] = [cpu(daemon) - before[0], cpu(server) - before[1]];
   const { requests, microseconds, failed } = JSON.parse(/\{.*\}/.exec(text)![0]) as Record<string, number>;
   return {
     requestsPerSecond: (requests! / microseconds!) * 1e6,
-    cpuPerRequest: used / requests!,
+    cpuPerRequest: (nginx + accepting) / requests!,
+    serverPerRequest: accepting / requests!,
     failed: failed!,
   };
 }
 
-/** Of the programs and their children (nginx has a worker). */
-function cpu(programs: readonly Running[]): number {
-  const pids = programs.flatMap(({ pid }) => [pid, ...childrenOf(pid)]);
-  return pids.reduce((sum, pid) => sum + cpuMicroseconds(pid), 0);
+/** Of a program and its children (nginx has a worker), so far. */
+function cpu(running: Running | undefined): number {
+  if (!running) return 0;
+  return [running.pid, ...childrenOf(running.pid)].reduce((sum, pid) => sum + cpuMicroseconds(pid), 0);
 }
 
 function childrenOf(pid: number): number[] {
@@ -193,7 +199,10 @@ function print({ title }: Way, samples: Samples, unit: Serving): void {
       const value = of(samples, which, key);
       return `${value.toFixed(1).padStart(9)} (${(value / of(samples, unit, key)).toFixed(3)})`;
     });
-    console.log(`  ${which.name.padEnd(36)} ${cells[0]} requests/s  ${cells[1]} us of CPU each`);
+    const server = of(samples, which, "serverPerRequest").toFixed(1);
+    console.log(
+      `  ${which.name.padEnd(36)} ${cells[0]} requests/s  ${cells[1]} us of CPU each, ${server} of them in the server`,
+    );
   }
 }
 

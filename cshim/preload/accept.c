@@ -21,19 +21,31 @@ static int get_int(int fd, int name) {
     return real.getsockopt(fd, SOL_SOCKET, name, &value, &length) < 0 ? -errno : value;
 }
 
+/* What came, as far as one question to the kernel tells: the address of its peer tells its family, and that
+ * it is a connection at all. */
+struct arrival {
+    int status; /* of getpeername */
+    int domain; /* its family; 0: unknown, and it does not matter */
+    union name peer;
+    socklen_t length;
+};
+
 /* SKBOX_STRICT_STREAM_MODE: 0 anything, 1 a SOCK_STREAM socket, 2 also of a family that connections come in.
- * A listening socket is no connection. Returns the family, or 0 where it does not matter. */
-static int check_kind(int fd) {
-    int domain = get_int(fd, SO_DOMAIN);
+ * A listening socket is no connection; one that was reset while it was queued has no peer any more and is
+ * asked more. 0 or -errno. */
+static int examine(int fd, struct arrival *arrival) {
+    arrival->status = connection_true_name(fd, REMOTE, &arrival->peer, &arrival->length);
+    int domain = arrival->status ? get_int(fd, SO_DOMAIN) : arrival->peer.any.sa_family;
+    arrival->domain = domain < 0 ? 0 : domain;
     if (environment.strict == 0)
-        return domain < 0 ? 0 : domain;
-    if (domain < 0 || get_int(fd, SO_TYPE) != SOCK_STREAM)
+        return 0;
+    if (get_int(fd, SO_TYPE) != SOCK_STREAM)
         return -ECONNABORTED;
     if (environment.strict == 1)
-        return domain;
-    if (get_int(fd, SO_ACCEPTCONN) || (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6))
+        return 0;
+    if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
         return -ECONNABORTED;
-    return domain;
+    return arrival->status && get_int(fd, SO_ACCEPTCONN) ? -ECONNABORTED : 0;
 }
 
 /* ---- siblings: several addresses at one path ---- */
@@ -99,14 +111,14 @@ static bool nobody_listens(int fd, struct listener *listener) {
 
 /* A message that holds no connection counts as one that vanished: accept says ECONNABORTED, and does not
  * block after poll has promised one. */
-static int take_connection(int fd, struct listener *listener, int *domain) {
+static int take_connection(int fd, struct listener *listener, int flags, struct arrival *arrival) {
     bool passed_on = false;
     while (listener->listening) {
-        OWNED int connection = receive_take(fd);
+        OWNED int connection = receive_take(fd, flags);
         if (connection >= 0) {
-            *domain = check_kind(connection);
-            if (*domain < 0)
-                return *domain;
+            int status = examine(connection, arrival);
+            if (status)
+                return status;
             if (listener->sibling_count == 0 || !pass_to_sibling(fd, listener, connection))
                 return PASS_ON(connection);
             passed_on = true;
@@ -127,9 +139,13 @@ static int take_connection(int fd, struct listener *listener, int *domain) {
     return -EINVAL;
 }
 
-static int take_stream(int fd, const struct listener *listener, int *domain) {
-    *domain = AF_UNIX;
-    return listener->listening ? outcome_of(real.accept4(fd, NULL, NULL, SOCK_CLOEXEC)) : -EINVAL;
+static int take_stream(int fd, const struct listener *listener, int flags, struct arrival *arrival) {
+    if (!listener->listening)
+        return -EINVAL;
+    int connection = outcome_of(real.accept4(fd, NULL, NULL, flags & SOCK_CLOEXEC));
+    arrival->domain = AF_UNIX;
+    arrival->status = connection_true_name(connection, REMOTE, &arrival->peer, &arrival->length);
+    return connection;
 }
 
 /* ---- making it the program's ---- */
@@ -146,18 +162,18 @@ static socklen_t stealthy(union name *name, sa_family_t family) {
     return sizeof name->in6;
 }
 
-static int peer_name(int connection, int domain, sa_family_t family, union name *name, socklen_t *length) {
-    if (domain == AF_UNIX && environment.stealth) {
-        *length = stealthy(name, family);
-        return 0;
-    }
-    int status = connection_name(connection, REMOTE, name, length);
-    if (status == -ENOTSOCK && environment.strict == 0) {
-        *length = 0;
-        return 0;
-    }
-    /* Reset while it was queued. */
-    return status == -ENOTCONN ? -ECONNABORTED : status;
+/* The peer's name in arrival, as it is told to a program that listens in this family. */
+static int tell_peer(struct arrival *arrival, sa_family_t family) {
+    bool stands_in;
+    if (arrival->domain == AF_UNIX && environment.stealth)
+        arrival->length = stealthy(&arrival->peer, family);
+    else if (arrival->status == -ENOTSOCK && environment.strict == 0)
+        arrival->length = 0;
+    else if (arrival->status) /* reset while it was queued */
+        return arrival->status == -ENOTCONN ? -ECONNABORTED : arrival->status;
+    else if (family)
+        arrival->length = present_as(&environment, family, &arrival->peer, arrival->length, &stands_in);
+    return 0;
 }
 
 static void yield_sometimes(void) {
@@ -167,24 +183,20 @@ static void yield_sometimes(void) {
 }
 
 /* Owned connection in, descriptor for the program out. family 0: whatever it is. */
-static int deliver(int taken, int domain, sa_family_t family, struct sockaddr *address, socklen_t *length,
-                   int flags) {
+static int deliver(int taken, struct arrival *arrival, sa_family_t family, struct sockaddr *address,
+                   socklen_t *length, int flags) {
     OWNED int connection = taken;
-    union name name;
-    socklen_t name_length;
     int nonblocking = (flags & SOCK_NONBLOCK) != 0;
     hint_drop(connection);
     if (family)
-        connection_conform(connection, domain, family);
-    int status = address ? peer_name(connection, domain, family, &name, &name_length) : 0;
+        connection_conform(connection, arrival->domain, family);
+    int status = address ? tell_peer(arrival, family) : 0;
     if (status)
         return status;
     connection_log(connection);
     real.ioctl(connection, FIONBIO, &nonblocking);
-    if (!(flags & SOCK_CLOEXEC))
-        real.fcntl(connection, F_SETFD, 0);
     if (address)
-        hand_out(&name, name_length, address, length);
+        hand_out(&arrival->peer, arrival->length, address, length);
     yield_sometimes();
     return PASS_ON(connection);
 }
@@ -199,19 +211,19 @@ static int check_arguments(const struct sockaddr *address, const socklen_t *leng
 
 int accept_virtual(int fd, struct sockaddr *address, socklen_t *length, int flags) {
     struct listener listener;
-    int domain = 0;
+    struct arrival arrival;
     int status = check_arguments(address, length, flags);
     if (status)
         return status;
     if (!listener_load(fd, &listener))
         return outcome_of(real.accept4(fd, address, length, flags));
-    int connection = listener.type == SOCK_STREAM ? take_stream(fd, &listener, &domain)
-                                                  : take_connection(fd, &listener, &domain);
+    int connection = listener.type == SOCK_STREAM ? take_stream(fd, &listener, flags, &arrival)
+                                                  : take_connection(fd, &listener, flags, &arrival);
     if (connection < 0)
         return connection;
-    if (domain != AF_UNIX)
+    if (arrival.domain != AF_UNIX)
         options_inherit(&listener.options, connection);
-    return deliver(connection, domain, listener.name.sin6_family, address, length, flags);
+    return deliver(connection, &arrival, listener.name.sin6_family, address, length, flags);
 }
 
 /* ---- sockets that others made ---- */
@@ -228,14 +240,12 @@ int accept_foreign(int fd, int error, struct sockaddr *address, socklen_t *lengt
     if ((error != EOPNOTSUPP && error != EINVAL) || check_arguments(address, length, flags) || !receives(fd))
         return -error;
     for (;;) {
-        int connection = receive_take(fd);
-        int domain = connection >= 0 ? check_kind(connection) : 0;
-        if (domain < 0) {
-            real.close(connection);
-            return domain;
+        struct arrival arrival;
+        OWNED int connection = receive_take(fd, flags);
+        if (connection >= 0) {
+            int status = examine(connection, &arrival);
+            return status ? status : deliver(PASS_ON(connection), &arrival, 0, address, length, flags);
         }
-        if (connection >= 0)
-            return deliver(connection, domain, 0, address, length, flags);
         if (connection == -ENODATA)
             return get_int(fd, SO_TYPE) == SOCK_DGRAM ? -ECONNABORTED : -EINVAL; /* the sender has gone */
         if (connection != -EAGAIN)

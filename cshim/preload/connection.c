@@ -42,7 +42,7 @@ void connection_conform(int fd, int domain, sa_family_t wanted) {
     hint_set(fd, wanted == AF_INET ? HINT_AS_IPV4 : HINT_AS_IPV6);
 }
 
-static int true_name(int fd, enum side side, union name *name, socklen_t *length) {
+int connection_true_name(int fd, enum side side, union name *name, socklen_t *length) {
     *length = sizeof *name;
     memset(name, 0, sizeof *name);
     return outcome_of(side == REMOTE ? real.getpeername(fd, &name->any, length)
@@ -51,7 +51,7 @@ static int true_name(int fd, enum side side, union name *name, socklen_t *length
 
 int connection_name(int fd, enum side side, union name *name, socklen_t *length) {
     bool stands_in;
-    int status = true_name(fd, side, name, length);
+    int status = connection_true_name(fd, side, name, length);
     sa_family_t family = status ? 0 : family_of(fd);
     if (family)
         *length = present_as(&environment, family, name, *length, &stands_in);
@@ -73,7 +73,7 @@ void connection_log(int fd) {
     socklen_t length;
     bool stands_in, owned;
     char line[160], from[INET6_ADDRSTRLEN], to[INET_ADDRSTRLEN];
-    if (family_of(fd) != AF_INET || true_name(fd, REMOTE, &name, &length) < 0)
+    if (family_of(fd) != AF_INET || connection_true_name(fd, REMOTE, &name, &length) < 0)
         return;
     shown = name;
     present_as(&environment, AF_INET, &shown, length, &stands_in);

@@ -11,6 +11,8 @@ enum side { LOCAL, REMOTE };
  * a hint, after which connection_name answers in that family, in this process and its children, not in a
  * program that one of them executes. */
 void connection_conform(int fd, int domain, sa_family_t wanted);
+/* The address that the socket has. 0 or -errno as getsockname(2), getpeername(2). */
+int connection_true_name(int fd, enum side side, union name *name, socklen_t *length);
 /* The address in the family the program expects. 0 or -errno as getsockname(2), getpeername(2). */
 int connection_name(int fd, enum side side, union name *name, socklen_t *length);
 /* Writes to the log which client an IPv4 address stands for, if it does for this one. */

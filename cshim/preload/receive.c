@@ -76,7 +76,7 @@ static void keep_first(void *context, int fd) {
         real.close(fd);
 }
 
-static int take(int socket) {
+static int take(int socket, int flags) {
     char payload[MAX_PAYLOAD];
     union {
         char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))];
@@ -87,7 +87,8 @@ static int take(int socket) {
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
-    ssize_t length = real.recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int how = MSG_DONTWAIT | (flags & SOCK_CLOEXEC ? MSG_CMSG_CLOEXEC : 0);
+    ssize_t length = real.recvmsg(socket, &message, how);
     if (length < 0)
         return -errno;
     int fd = -1;
@@ -97,11 +98,11 @@ static int take(int socket) {
     return length ? -ECONNABORTED : -ENODATA;
 }
 
-int receive_take(int socket) {
+int receive_take(int socket, int flags) {
     bool entered = enter();
     int result = free_slot(socket);
     if (result == 0)
-        result = take(socket);
+        result = take(socket, flags);
     leave(entered);
     return result;
 }

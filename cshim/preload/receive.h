@@ -5,11 +5,11 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* Takes one hand-off without waiting. Returns the descriptor, close-on-exec, which the caller owns; or
- * -EAGAIN none is queued; -EMFILE, -ENFILE no descriptor is free, and what is queued stays queued;
+/* Takes one hand-off without waiting; of flags, SOCK_CLOEXEC counts. Returns the descriptor, which the caller
+ * owns; or -EAGAIN none is queued; -EMFILE, -ENFILE no descriptor is free, and what is queued stays queued;
  * -ECONNABORTED a message without a descriptor, which is gone; -ENODATA an empty one, which is also what a
  * socket reports that was shut down or whose stream has ended. */
-int receive_take(int socket);
+int receive_take(int socket, int flags);
 /* Waits until there is something to take, for as long and in the way that accept(2) would: O_NONBLOCK,
  * SO_RCVTIMEO and SA_RESTART mean what they mean there. 0 or -errno. */
 int receive_wait(int socket);

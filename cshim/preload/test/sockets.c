@@ -137,34 +137,38 @@ static void receives(void) {
     socklen_t length;
     int receiver = place_bind(path, SOCK_DGRAM, NULL, &file), sender = sender_to(&to, &length);
     int tcp = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK("with nothing queued, nothing is taken", receive_take(receiver) == -EAGAIN);
+    CHECK("with nothing queued, nothing is taken", receive_take(receiver, SOCK_CLOEXEC) == -EAGAIN);
     CHECK("a descriptor goes through", receive_forward(sender, tcp, (void *)&to, length) == 0);
     CHECK("waiting for it takes nothing", receive_wait(receiver) == 0 && receive_wait(receiver) == 0);
-    int before = open_count(), got = receive_take(receiver);
-    CHECK("and is close-on-exec",
+    int before = open_count(), got = receive_take(receiver, SOCK_CLOEXEC);
+    CHECK("and is close-on-exec where that is wanted",
           got >= 0 && fcntl(got, F_GETFD) == FD_CLOEXEC && open_count() == before + 1);
     close(got);
+    send_many(sender, &to, length, tcp, 1);
+    got = receive_take(receiver, 0);
+    CHECK("or not, where that is not wanted", got >= 0 && fcntl(got, F_GETFD) == 0);
+    close(got);
     send_many(sender, &to, length, tcp, 253);
-    got = receive_take(receiver);
+    got = receive_take(receiver, SOCK_CLOEXEC);
     CHECK("of many descriptors the first is taken and the others are closed",
           got >= 0 && open_count() == before + 1);
     close(got);
     send_many(sender, &to, length, tcp, 0);
-    CHECK("a message without one is gone",
-          receive_take(receiver) == -ECONNABORTED && receive_take(receiver) == -EAGAIN);
-    CHECK("an empty one, too",
-          sendto(sender, "", 0, 0, (void *)&to, length) == 0 && receive_take(receiver) == -ENODATA);
+    CHECK("a message without one is gone", receive_take(receiver, SOCK_CLOEXEC) == -ECONNABORTED &&
+                                               receive_take(receiver, SOCK_CLOEXEC) == -EAGAIN);
+    CHECK("an empty one, too", sendto(sender, "", 0, 0, (void *)&to, length) == 0 &&
+                                   receive_take(receiver, SOCK_CLOEXEC) == -ENODATA);
     send_many(sender, &to, length, tcp, 1);
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     rlim_t soft = limit.rlim_cur;
     limit.rlim_cur = (rlim_t)tcp + 1;
     setrlimit(RLIMIT_NOFILE, &limit);
-    int full = receive_take(receiver);
+    int full = receive_take(receiver, SOCK_CLOEXEC);
     limit.rlim_cur = soft;
     setrlimit(RLIMIT_NOFILE, &limit);
     CHECK("with no descriptor free it says so", full == -EMFILE);
-    got = receive_take(receiver);
+    got = receive_take(receiver, SOCK_CLOEXEC);
     CHECK("and what was queued stays queued", got >= 0);
     close(got);
     close(tcp);
