@@ -23,6 +23,8 @@ import { parseNumber } from "./words.ts";
 const CAPACITY_LAST = SET_LAST + 1;
 const ADDRESS_BITS = 8 * ADDRESS_BYTES;
 
+const BYTE_ORDER_MARK = "\ufeff";
+
 const CAPACITIES = ["max-maps", "max-rules"];
 
 /** The words that begin a line which is no entry, and what may follow each on its line. */
@@ -39,7 +41,7 @@ const START = tableName({ kind: "rule-set", number: 0 });
 /** Reads a whole configuration in the line format; `file` is what places call it. */
 export function readLines(file: string, text: string): Reading {
   const reader = new LineReader(file);
-  for (const [index, line] of text.split("\n").entries()) reader.read(index + 1, line);
+  for (const [index, line] of reader.withoutMark(text).split("\n").entries()) reader.read(index + 1, line);
   return reader.finish();
 }
 
@@ -61,9 +63,17 @@ class LineReader {
     this.#file = file;
   }
 
+  /** The original would take a byte order mark for part of the first word. */
+  withoutMark(text: string): string {
+    if (!text.startsWith(BYTE_ORDER_MARK)) return text;
+    const place = { file: this.#file, line: 1, column: 1 };
+    this.#findings.error(place, new Fault("the file begins with a byte order mark", "UTF-8 without one"));
+    return text.slice(BYTE_ORDER_MARK.length);
+  }
+
   read(line: number, text: string): void {
     if (text.startsWith("#")) return;
-    const words = splitWords(this.#file, line, this.#withoutReturn(line, text));
+    const words = this.#withoutComment(splitWords(this.#file, line, this.#withoutReturn(line, text)));
     const first = words[0];
     if (!first) return;
     const followers = FOLLOWERS.get(first.name);
@@ -86,6 +96,15 @@ class LineReader {
       registries: [],
       draft,
     });
+  }
+
+  /** A comment that does not begin its line is told so once, not for each of its words. */
+  #withoutComment(words: Word[]): Word[] {
+    const index = words.findIndex(({ text }) => text.startsWith("#"));
+    if (index < 0) return words;
+    const fault = new Fault("a comment does not begin its line", '"#" as the first character of a line');
+    this.#findings.error(words[index]!.place, fault);
+    return words.slice(0, index);
   }
 
   /** A file with CRLF line ends is told so once, not on every line. */
@@ -136,6 +155,7 @@ class LineReader {
     if (!fault) return;
     this.#findings.error(word.place, fault);
     if (MATCH_WORDS.includes(word.name)) this.#open?.doubtKey();
+    if (word.name === "rule-set" || word.name === "map-set") this.#goAstray(word.name);
   }
 
   #obey(word: Word): Fault | undefined {

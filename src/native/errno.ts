@@ -18,6 +18,7 @@ const words: Partial<Record<string, string>> = {
   EADDRNOTAVAIL: "no such address on this host",
   EBADF: "not an open descriptor",
   ECONNREFUSED: "nobody is there",
+  EISDIR: "a folder",
   EMFILE: "too many open descriptors",
   ENAMETOOLONG: "name too long",
   ENODEV: "no such device",
@@ -33,6 +34,12 @@ export function errnoName(errno: number): string {
   return names.get(errno) ?? `errno ${errno}`;
 }
 
+/** `EACCES (permission denied)` */
+export function describeErrno(errno: number): string {
+  const name = errnoName(errno);
+  return words[name] ? `${name} (${words[name]})` : name;
+}
+
 /** A system call that failed: `step: EACCES (permission denied)`. */
 export class SysError extends Error {
   constructor(
@@ -41,8 +48,7 @@ export class SysError extends Error {
     /** Positive. */
     readonly errno: number,
   ) {
-    const name = errnoName(errno);
-    super(`${step}: ${name}${words[name] ? ` (${words[name]})` : ""}`);
+    super(`${step}: ${describeErrno(errno)}`);
     this.name = "SysError";
   }
 }

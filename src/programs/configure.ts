@@ -1,8 +1,10 @@
 /** From a file to a table: reading, checking, compiling; and saying what is wrong. */
 import { readFileSync } from "node:fs";
 import type { Configuration, ListenerSettings } from "../config/configuration.ts";
+import { decodeUtf8 } from "../config/encoding.ts";
 import { readConfiguration } from "../config/read.ts";
 import { type Diagnostic, formatDiagnostic, hasErrors } from "../model/diagnostic.ts";
+import { describeErrno } from "../native/errno.ts";
 import { compile } from "../routing/compile.ts";
 import type { Draft, DraftRoute } from "../routing/draft.ts";
 import type { Table } from "../routing/table.ts";
@@ -29,16 +31,17 @@ export function readText(file: string): string {
   }
 }
 
+/** Throws a Failure that says where it is not UTF-8. */
 export function decodeText(file: string, bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw new Failure(EXIT.refused, `${file}: error: not UTF-8 text`);
-  }
+  const text = decodeUtf8(file, bytes);
+  if (typeof text === "string") return text;
+  throw new Failure(EXIT.refused, formatDiagnostic(text));
 }
 
 export function unreadable(file: string, error: unknown): Failure {
-  return new Failure(EXIT.refused, `${file}: error: ${(error as Error).message}`);
+  const { errno = 0, message } = error as NodeJS.ErrnoException;
+  const why = errno < 0 ? describeErrno(-errno) : message;
+  return new Failure(EXIT.refused, `${file}: error: it cannot be read: ${why}`);
 }
 
 /** Numbers for the names of listeners: the same for as long as a server runs, however often it reloads. */

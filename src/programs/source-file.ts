@@ -36,7 +36,15 @@ export class SourceFile {
       closeSync(this.#fd);
       this.#fd = fd;
     }
-    return decodeText(this.path, contents(this.#fd));
+    return decodeText(this.path, this.#contents());
+  }
+
+  #contents(): Buffer {
+    try {
+      return contents(this.#fd);
+    } catch (error) {
+      throw unreadable(this.path, error);
+    }
   }
 
   /** The file that is at the path now; `undefined` where the one that is open already is still it. */

@@ -482,6 +482,20 @@ describe("what is wrong with an entry or a set", () => {
       'path "/a\\u{7}b" has a control character; expected characters that can be seen',
     ],
     ["rule-set:0\njump-unix:»@", 'path "@" names nothing; expected /path or @name'],
+    ["»rule-set:\nfail", '"rule-set:" has no value; expected rule-set:N'],
+    ["»\ufeffrule-set:0\nfail", "the file begins with a byte order mark; expected UTF-8 without one"],
+    [
+      "»\ufeff# nothing\nrule-set:0\nfail",
+      "the file begins with a byte order mark; expected UTF-8 without one",
+    ],
+    [
+      "rule-set:0\ndefault fail »# why it fails",
+      'a comment does not begin its line; expected "#" as the first character of a line',
+    ],
+    [
+      "rule-set:0\n  »#why it fails\nfail",
+      'a comment does not begin its line; expected "#" as the first character of a line',
+    ],
   ])("%j", (written, message) => {
     const { text, places } = marked(written);
     const faults = faultsOf(FILE, text);

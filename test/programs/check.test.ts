@@ -61,22 +61,27 @@ describe("socketbox check", () => {
   test("says why a file cannot be read", async () => {
     const missing = await call("socketbox", ["check", "-f", folder.file("missing.toml")]);
     expect(missing.code).toBe(1);
-    expect(missing.log[0]).toContain("missing.toml: error: ");
-    expect(missing.log[0]).toContain("ENOENT");
+    expect(missing.log[0]).toEndWith(
+      "missing.toml: error: it cannot be read: ENOENT (no such file, or folder)",
+    );
     mkdirSync(folder.file("folder.toml"));
     const directory = await call("socketbox", ["check", "-f", folder.file("folder.toml")]);
     expect(directory.code).toBe(1);
-    expect(directory.log[0]).toContain("EISDIR");
+    expect(directory.log[0]).toEndWith("folder.toml: error: it cannot be read: EISDIR (a folder)");
   });
 
-  test("refuses what is not UTF-8 text", async () => {
+  test("refuses what is not UTF-8 text, and says where", async () => {
     for (const extension of ["conf", "toml"]) {
       const bytes = Buffer.concat([
-        Buffer.from("rule-set:0\njump-unix:/a"),
+        Buffer.from("# \ufffdü\nrule-set:0\njump-unix:/ü\ufffd"),
         Buffer.from([0xff]),
-        Buffer.from("\n"),
+        Buffer.from("\n\xff", "latin1"),
       ]);
-      expect(await check(extension, bytes)).toEqual({ code: 1, out: "", log: "FILE: error: not UTF-8 text" });
+      expect(await check(extension, bytes)).toEqual({
+        code: 1,
+        out: "",
+        log: "FILE:3:14: error: the byte 0xff is not UTF-8; expected UTF-8 text",
+      });
     }
   });
 

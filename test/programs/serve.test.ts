@@ -61,3 +61,15 @@ test("-e refuses a file of several listeners, for it passes one on", async () =>
   expect(out).toContain("-e passes one listener on, and ");
   expect(code).toBe(2);
 });
+
+test.each(["toml", "conf"])(
+  "a folder for a configuration (.%s) is refused for what it is",
+  async (extension) => {
+    using folder = scratch();
+    const file = folder.file(`a.${extension}`);
+    mkdirSync(file);
+    const { code, out } = await run([bin("socketbox"), "-p0", "-f", file]);
+    expect(out).toEndWith(`socketbox: ${file}: error: it cannot be read: EISDIR (a folder)\n`);
+    expect(code).toBe(1);
+  },
+);
