@@ -13,6 +13,7 @@ import { Names } from "../io/names.ts";
 import { Reactor, type Timer } from "../io/reactor.ts";
 import { onSignals } from "../io/signals.ts";
 import { Pipes } from "../io/splice.ts";
+import { Manager, type PassedSocket, passedSockets } from "../io/systemd.ts";
 import { formatDiagnostic } from "../model/diagnostic.ts";
 import { formatUpstream } from "../model/upstream.ts";
 import { errnoName, SysError } from "../native/errno.ts";
@@ -46,8 +47,14 @@ export function relay(host: Host, options: RelayOptions): number {
   using process = new RelayProcess(host, options, strict);
   process.open(relays);
   const transparent = relays.some(({ source }) => source === "client");
+  const manager = Manager.connect(host.env);
   assumeIdentity(resolveIdentity(options.identity), { confine: true, keepNetAdmin: transparent });
-  return process.run(() => host.log(`ready: ${relays.map(describe).join("; ")}`));
+  const code = process.run(() => {
+    host.log(`ready: ${relays.map(describe).join("; ")}`);
+    manager?.say("READY=1");
+  });
+  manager?.say("STOPPING=1");
+  return code;
 }
 
 function describe({ name, from, to }: RelaySettings): string {
@@ -74,6 +81,8 @@ class RelayProcess implements Shared, Disposable {
   readonly #host: Host;
   readonly #options: RelayOptions;
   readonly #strict: StrictMode;
+  /** Sockets that a service manager keeps for us. */
+  readonly #passed: readonly PassedSocket[];
   /** Those that take connections. */
   #services: Service[] = [];
   /** Those whose settings have been replaced, for as long as they have connections. */
@@ -98,6 +107,7 @@ class RelayProcess implements Shared, Disposable {
     this.#host = host;
     this.#options = options;
     this.#strict = strict;
+    this.#passed = passedSockets(host.env);
     this.lines = new RelayLog(options.log, (text) => host.raw(text));
   }
 
@@ -110,7 +120,7 @@ class RelayProcess implements Shared, Disposable {
       for (const { from, netns } of relays) {
         const key = inletKey(from);
         const known = this.#inlets.get(key);
-        const inlet = known ?? openInlet(from, this.#strict);
+        const inlet = known ?? openInlet(from, this.#strict, this.#passed);
         if (!known) opened.push(inlet);
         inlets.set(key, inlet);
         sockets.push(netns === undefined ? undefined : openNetns(netns));

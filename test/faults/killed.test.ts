@@ -2,22 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { EXIT } from "../../src/programs/host.ts";
-import { pythonCommand } from "../kit/python.ts";
+import { ANSWERS, pythonCommand } from "../kit/python.ts";
 import { program, testWith } from "../kit/require.ts";
 import { bin, freePort, Running, ready, scratch } from "../kit/running.ts";
 import { load } from "../kit/tools.ts";
 import { allServed, receiver, serverTo, totals } from "./kit.ts";
 
 const python = program("python3");
-
-/** A server that answers every connection with `k`, on the port in argv[1]. */
-const ANSWERS = `
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=1024)
-print("ready", flush=True)
-while True:
-    client, _ = listener.accept()
-    client.sendall(b"k")
-    client.close()`;
 
 /** Kills it, and waits until it has gone. */
 async function kill(running: Running): Promise<void> {

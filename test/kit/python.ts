@@ -32,3 +32,12 @@ export function said<Line>(out: string): Line[] {
     .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line));
 }
+
+/** A server that answers every connection with `k`, on the port in argv[1]. */
+export const ANSWERS = `
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=1024)
+print("ready", flush=True)
+while True:
+    client, _ = listener.accept()
+    client.sendall(b"k")
+    client.close()`;

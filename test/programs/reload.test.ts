@@ -37,34 +37,6 @@ const listen = (name: string, port: number) => `[[listen]]\nname = "${name}"\npo
 const route = (to: string, more = "") => `[[route]]\n${more}to = "${to}"\n`;
 
 describe("a reload", () => {
-  test("two hundred of them under load lose no connection", async () => {
-    using folder = scratch();
-    const [port, other] = [await freePort(), await freePort()];
-    await using _a = await receiver(folder.file("a"), "a");
-    await using _b = await receiver(folder.file("b"), "b");
-    const file = folder.file("c.toml");
-    const to = (name: string) => `unix:${folder.file(name)}`;
-    write(file, listen("web", port) + route(to("a")));
-    await using server = await ready("socketbox", ["-f", file]);
-    const running = load({ port, count: 40_000, atATime: 64 });
-    let finished = false;
-    void running.then(() => {
-      finished = true;
-    });
-    let reloads = 0;
-    for (; reloads < 200 || !finished; reloads++) {
-      const second = reloads % 3 === 0 ? listen("extra", other) : "";
-      write(file, listen("web", port) + second + route(to(reloads % 2 ? "a" : "b")));
-      expect(await reload(server)).toMatch(/^reloaded: /);
-    }
-    const outcome = await running;
-    expect(outcome).toMatchObject({ served: 40_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
-    expect(outcome.by.a).toBeGreaterThan(0);
-    expect(outcome.by.b).toBeGreaterThan(0);
-    expect(await server.stop()).toBe(0);
-    expect(server.log).toMatch(/stopped: 40000 accepted, 40000 delivered\n/);
-  });
-
   test("says what has changed, and changes nothing when nothing has", async () => {
     using folder = scratch();
     const [port, other] = [await freePort(), await freePort()];

@@ -7,11 +7,9 @@ import { FakeManager, type Passed, passing } from "../kit/passed.ts";
 import { root, testWith } from "../kit/require.ts";
 import { ask, freePort, must, Running, ready, scratch } from "../kit/running.ts";
 import { boundUnix, listenTcp } from "../kit/sockets.ts";
-import { load, type Outcome, tool } from "../kit/tools.ts";
+import { tool } from "../kit/tools.ts";
 
 type Scratch = ReturnType<typeof scratch>;
-
-const LOST = { closed: 0, reset: 0, refused: 0, stuck: 0 };
 
 async function receiver(path: string, byte = "k"): Promise<Running> {
   const running = new Running([tool("test/kit/receiver.c"), "-b", byte, path]);
@@ -27,26 +25,6 @@ function write(folder: Scratch, text: string): string {
 
 const listen = (name: string, port: number) => `[[listen]]\nname = "${name}"\nport = ${port}\n`;
 const route = (to: string, more = "") => `[[route]]\n${more}to = "${to}"\n`;
-
-/** Restarts under load until the load has ended; each server gets what `passed` says then. */
-async function restarting(
-  start: () => Running,
-  outcome: Promise<Outcome>,
-  signal: NodeJS.Signals = "SIGTERM",
-): Promise<Outcome> {
-  let finished = false;
-  void outcome.finally(() => {
-    finished = true;
-  });
-  for (let times = 0; times < 5 || !finished; times++) {
-    await using server = start();
-    await server.until(/: ready: /);
-    await Bun.sleep(50);
-    server.kill(signal);
-    await server.ended();
-  }
-  return await outcome;
-}
 
 describe("passed sockets", () => {
   test("become the listeners of their names, wherever a unit has bound them", async () => {
@@ -116,17 +94,6 @@ describe("passed sockets", () => {
     expect(await ask(port, "127.0.0.1")).toBe("k");
   });
 
-  test("outlive restarts under load without a lost connection", async () => {
-    using folder = scratch();
-    const port = await freePort();
-    using socket = listenTcp(port);
-    await using _k = await receiver(folder.file("k"));
-    const file = write(folder, listen("web", port) + route(`unix:${folder.file("k")}`));
-    const start = () => passing("socketbox", ["-f", file], [["web", socket.number]]);
-    const outcome = await restarting(start, load({ port, count: 10_000, atATime: 64 }));
-    expect(outcome).toMatchObject({ served: 10_000, ...LOST });
-  });
-
   test("may be a registry's, and clients wait there over a restart", async () => {
     using folder = scratch();
     const port = await freePort();
@@ -144,19 +111,6 @@ describe("passed sockets", () => {
     await using _server = passing("socketbox", ["-f", file], [["registry", socket.number]]);
     await waits.until(/: ready: /);
     expect(await ask(port, "127.0.0.1")).toBe("x\n");
-  });
-});
-
-describe("an inherited listener (-s)", () => {
-  test("outlives restarts under load without a lost connection", async () => {
-    using folder = scratch();
-    const port = await freePort();
-    using socket = listenTcp(port);
-    await using _k = await receiver(folder.file("k"));
-    const args = ["-s", "3", "-S", folder.file("k")];
-    const start = () => passing("socketbox", args, [["", socket.number]]);
-    const outcome = await restarting(start, load({ port, count: 10_000, atATime: 64 }));
-    expect(outcome).toMatchObject({ served: 10_000, ...LOST });
   });
 });
 
@@ -207,25 +161,6 @@ describe("the manager", () => {
     expect(signs() - start).toBeLessThanOrEqual(1);
     frozen.kill("SIGTERM");
     for (const before = signs(); signs() < before + 3; ) await Bun.sleep(20);
-  });
-
-  test("keeps what the server bound itself, and restarts lose no connection", async () => {
-    using folder = scratch();
-    using manager = new FakeManager(folder.file("notify"));
-    const port = await freePort();
-    await using _k = await receiver(folder.file("k"));
-    const file = write(
-      folder,
-      `[server]\nworkers = 2\n${listen("web", port)}${route(`unix:${folder.file("k")}`)}`,
-    );
-    const start = () => passing("socketbox", ["-f", file], manager.stored, { env: manager.env });
-    const first = start();
-    await first.until(/: ready: /);
-    while (manager.stored.length < 2) await Bun.sleep(2);
-    expect(manager.stored.map(([name]) => name)).toEqual(Array(2).fill("socketbox.listener.web"));
-    const load_ = load({ port, count: 10_000, atATime: 64 });
-    await first.stop();
-    expect(await restarting(start, load_)).toMatchObject({ served: 10_000, ...LOST });
   });
 
   test("keeps registries and registrations: a receiver outlives the server that it registered with", async () => {

@@ -1,6 +1,6 @@
 /** A new server goes on where the running one is: nobody is turned away, whatever becomes of either. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { native } from "../../src/native/library.ts";
 import { Predecessor } from "../../src/programs/takeover.ts";
 import { program, root, testWith } from "../kit/require.ts";
@@ -30,31 +30,6 @@ function start(folder: Scratch): Promise<Running> {
 }
 
 describe("a takeover", () => {
-  for (const workers of [1, 2]) {
-    test(`under load loses no connection, many times in a row (${workers} acceptors)`, async () => {
-      using folder = scratch();
-      const port = await freePort();
-      await using _receiver = await receiver(folder.file("k"));
-      configuration(folder, port, "k", `[server]\nworkers = ${workers}`);
-      let server = await start(folder);
-      let finished = false;
-      const outcome = load({ port, count: 30_000, atATime: 64 }).finally(() => {
-        finished = true;
-      });
-      let times = 0;
-      while (times < 8 || !finished) {
-        const next = await start(folder);
-        expect(await server.ended()).toBe(0);
-        expect(server.log).toContain("handed over\n");
-        server = next;
-        times++;
-      }
-      expect(await outcome).toMatchObject({ served: 30_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
-      expect(await server.stop()).toBe(0);
-      expect(existsSync(folder.file("takeover"))).toBe(false);
-    });
-  }
-
   test("brings what waits along", async () => {
     using folder = scratch();
     const port = await freePort();

@@ -1,8 +1,16 @@
 /** Where a relay's connections come from: a mailbox that they are handed to, or a listener. */
 import type { Inlet as InletSettings } from "../../config/relay.ts";
 import { Fd } from "../../io/fd.ts";
-import { bindMailbox, type Mailbox, receive, registerMailbox, wrapMailbox } from "../../io/mailbox.ts";
+import {
+  adoptMailbox,
+  bindMailbox,
+  type Mailbox,
+  receive,
+  registerMailbox,
+  wrapMailbox,
+} from "../../io/mailbox.ts";
 import { FAMILY, socketKind } from "../../io/socket.ts";
+import type { PassedSocket } from "../../io/systemd.ts";
 import { check, ERRNO, SysError } from "../../native/errno.ts";
 import { native } from "../../native/library.ts";
 import type { StrictMode } from "../../wire/handoff.ts";
@@ -29,11 +37,15 @@ export function inletKey(settings: InletSettings): string {
   }
 }
 
-/** Throws a SysError. */
-export function openInlet(settings: InletSettings, strict: StrictMode): Inlet {
+/** Throws a SysError. A path's socket is bound, unless it is one of those that a service manager has `passed`. */
+export function openInlet(
+  settings: InletSettings,
+  strict: StrictMode,
+  passed: readonly PassedSocket[],
+): Inlet {
   switch (settings.kind) {
     case "unix":
-      return mailboxInlet(bindMailbox(settings.path), strict);
+      return mailboxInlet(adoptMailbox(passed, settings.path) ?? bindMailbox(settings.path), strict);
     case "slot":
       return mailboxInlet(registerMailbox(settings.path, settings.slot), strict);
     case "fd":

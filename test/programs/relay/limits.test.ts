@@ -179,8 +179,16 @@ describe("privileges", () => {
 
   testWith(root)("but for CAP_NET_ADMIN, on the one thread that binds transparently", async () => {
     await using between = await relayed(["--user", "65534", "--source", "client"]);
-    const sets = threadStatus(between.relay.pid, "CapPrm").sort();
-    expect(sets.pop()).toBe("0000000000001000");
-    expect(new Set(sets)).toEqual(new Set(["0000000000000000"]));
+    const { pid } = between.relay;
+    for (const field of ["CapPrm", "CapEff"]) {
+      const sets = threadStatus(pid, field).sort();
+      expect(sets.length).toBeGreaterThan(3);
+      expect(sets.pop()).toBe("0000000000001000");
+      expect(new Set(sets)).toEqual(new Set(["0000000000000000"]));
+    }
+    for (const field of ["CapInh", "CapAmb"])
+      expect(new Set(threadStatus(pid, field))).toEqual(new Set(["0000000000000000"]));
+    expect(new Set(threadStatus(pid, "Uid"))).toEqual(new Set(["65534\t65534\t65534\t65534"]));
+    expect(new Set(threadStatus(pid, "Seccomp"))).toEqual(new Set(["2"]));
   });
 });

@@ -36,6 +36,13 @@ async function server(words: readonly string[], before: readonly string[] = []) 
   };
 }
 
+const othersCanRead = {
+  name: "a checkout that other users can read",
+  met:
+    spawnSync("setpriv", ["--reuid=65534", "--clear-groups", "test", "-r", join(ROOT, "src/cli/main.ts")])
+      .status === 0,
+};
+
 describe("every thread", () => {
   testRoot("has the user of -u NAME, its group, no other group, no capability, no way back", async () => {
     await using started = await server(["-u", "nobody"]);
@@ -103,13 +110,6 @@ describe("every thread", () => {
     },
   );
 
-  const othersCanRead = {
-    name: "a checkout that other users can read",
-    met:
-      spawnSync("setpriv", ["--reuid=65534", "--clear-groups", "test", "-r", join(ROOT, "src/cli/main.ts")])
-        .status === 0,
-  };
-
   testWith(
     program("setpriv"),
     program("nsenter"),
@@ -175,6 +175,44 @@ describe("-u, -g and -G", () => {
       Gid: four(5),
       Groups: ["8"],
     });
+  });
+});
+
+describe("who is already who -u names", () => {
+  const as = (groups: string) => ["setpriv", "--reuid=65534", "--regid=65534", `--groups=${groups}`];
+  const need = testWith(program("setpriv"), root, othersCanRead);
+
+  need(
+    "needs no privilege for it, with that user's own group among the supplementary ones or not",
+    async () => {
+      for (const [before, words] of [
+        [
+          ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+          ["-u", "nobody"],
+        ],
+        [as("65534"), ["-u", "nobody"]],
+        [as("7"), ["-u", "nobody", "-G", "7"]],
+      ] as const) {
+        await using started = await server(words, before);
+        expect(threads(started.pid, "Uid", "Gid", "NoNewPrivs")).toEqual({
+          Uid: four(65534),
+          Gid: four(65534),
+          NoNewPrivs: ["1"],
+        });
+      }
+    },
+  );
+
+  need("is told when there is a group too many, or one too few", async () => {
+    for (const [groups, words] of [
+      ["7", ["-u", "nobody"]],
+      ["65534", ["-u", "nobody", "-G", "7"]],
+    ] as const) {
+      const port = String(await freePort());
+      const { code, out } = await run([...as(groups), SOCKETBOX, "-S", "@nobody", "-p", port, ...words]);
+      expect(code).toBe(EXIT.system);
+      expect(out).toContain("set supplementary groups: EPERM");
+    }
   });
 });
 

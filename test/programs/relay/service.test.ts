@@ -1,0 +1,38 @@
+/** The relay as a service: a socket that the manager keeps for it, and what it says of its state. */
+import { expect } from "bun:test";
+import { existsSync } from "node:fs";
+import { FakeManager, passing } from "../../kit/passed.ts";
+import { ANSWERS, pythonCommand } from "../../kit/python.ts";
+import { program, testWith } from "../../kit/require.ts";
+import { freePort, Running, ready, scratch } from "../../kit/running.ts";
+import { boundUnix } from "../../kit/sockets.ts";
+import { load } from "../../kit/tools.ts";
+
+testWith(program("python3"))("a kept mailbox hands what waits from one relay to the next", async () => {
+  using folder = scratch();
+  const box = folder.file("box");
+  using kept = boundUnix(box);
+  using manager = new FakeManager(folder.file("notify"));
+  const [port, behind] = [await freePort(), await freePort()];
+  await using target = new Running(pythonCommand(ANSWERS, behind));
+  await target.until(/ready/);
+  await using _server = await ready("socketbox", ["-l", "::ffff:127.0.0.1", "-p", String(port), "-S", box]);
+  const start = () =>
+    passing("socketbox-relay", ["-s", box, "--to", `127.0.0.1:${behind}`], [["box", kept.number]], {
+      env: manager.env,
+    });
+  let done = false;
+  const outcome = load({ port, count: 3_000, atATime: 32 }).finally(() => {
+    done = true;
+  });
+  for (let times = 0; times < 3 || !done; times++) {
+    await using relay = start();
+    await relay.until(/: ready: /);
+    await Bun.sleep(100);
+    expect(await relay.stop()).toBe(0);
+    expect(existsSync(box)).toBe(true);
+  }
+  expect(await outcome).toMatchObject({ served: 3_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
+  await manager.until(/^READY=1$/);
+  await manager.until(/^STOPPING=1$/);
+});
