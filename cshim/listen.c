@@ -146,6 +146,29 @@ static int nobody_at(const char *path, int type) {
     return probe == -ECONNREFUSED || probe == -ENOENT ? 0 : probe == -EPROTOTYPE ? -EADDRINUSE : probe;
 }
 
+/* Gives the socket file at path this mode and, unless they are (uint32_t)-1, this owner and group. Whoever
+ * may write to the folder may have put something else there meanwhile: a link is not followed (-ELOOP,
+ * -ENOTSOCK), and nothing but a socket of our own is touched (-EPERM). */
+int sb_own_unix(const char *path, uint32_t mode, uint32_t uid, uint32_t gid) {
+    struct stat info;
+    char name[32];
+    SB_CLOSE int file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (file < 0 || fstat(file, &info) < 0)
+        return -errno;
+    if (!S_ISSOCK(info.st_mode))
+        return -ENOTSOCK;
+    if (info.st_uid != geteuid())
+        return -EPERM;
+    if (fchownat(file, "", uid, gid, AT_EMPTY_PATH) < 0)
+        return -errno;
+    /* There is no fchmod for O_PATH; by this name it reaches the very file that is open. In a chroot without
+     * /proc it has to go by the path. */
+    snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+    if (chmod(name, mode) < 0 && (errno != ENOENT || chmod(path, mode) < 0))
+        return -errno;
+    return 0;
+}
+
 /* A name beside path for a moment. Where the folder's own path leaves no room for it, through the locked
  * folder. */
 static void temporary_name(char temporary[SB_PATH_SIZE], const char *path, int folder) {
@@ -191,8 +214,10 @@ int sb_bind_unix(const char *path, int type, uint32_t mode) {
      * much. */
     if (fchmod(fd, mode) < 0 || bind(fd, (void *)&address, length) < 0)
         return -errno;
-    if (chmod(temporary, mode) < 0 || rename(temporary, path) < 0) {
+    status = sb_own_unix(temporary, mode, UINT32_MAX, UINT32_MAX);
+    if (!status && rename(temporary, path) < 0)
         status = -errno;
+    if (status) {
         unlink(temporary);
         return status;
     }

@@ -104,6 +104,7 @@ SB_EXPORT int sb_bind_inet(const uint8_t address[16], uint32_t scope, uint16_t p
 SB_EXPORT int sb_listen(int fd, int backlog);
 SB_EXPORT int sb_refuse_new(int listener);
 SB_EXPORT int sb_bind_unix(const char *path, int type, uint32_t mode);
+SB_EXPORT int sb_own_unix(const char *path, uint32_t mode, uint32_t uid, uint32_t gid);
 SB_EXPORT int sb_unbind_unix(const char *path, uint64_t device, uint64_t inode);
 SB_EXPORT int sb_connect_unix(const char *path, int type);
 SB_EXPORT int sb_inode(const char *path, uint64_t device_inode[2]);

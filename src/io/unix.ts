@@ -1,5 +1,5 @@
 /** Unix sockets that are bound at a path: made with exactly the mode wanted, and removed only while they are ours. */
-import { chmodSync, chownSync, lstatSync } from "node:fs";
+import { lstatSync } from "node:fs";
 import { check, ERRNO } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { Fd } from "./fd.ts";
@@ -23,8 +23,8 @@ export function bindUnix(path: string, type: number, mode: number, owner?: Owner
   const first = owner ? mode & 0o700 : mode;
   using fd = Fd.from(native.sb_bind_unix(cString(path), type, first), `bind ${path}`);
   if (owner && !path.startsWith("@")) {
-    chownSync(path, owner.uid, owner.gid);
-    chmodSync(path, mode);
+    // Not by chown(2), which would follow what somebody else may have put there by now.
+    check(native.sb_own_unix(cString(path), mode, owner.uid, owner.gid), `owner of ${path}`);
   }
   return adoptUnix(path, new Fd(fd.take()));
 }

@@ -4,6 +4,7 @@
  */
 import { BATCH } from "../io/deliver.ts";
 import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } from "../io/identity.ts";
+import { LimitedLog } from "../io/limited-log.ts";
 import { ANYBODY, adoptMailbox, bindMailbox, type Mailbox, receive, registerMailbox } from "../io/mailbox.ts";
 import { EVENT, Reactor, type Timer, type Watch } from "../io/reactor.ts";
 import { onSignals } from "../io/signals.ts";
@@ -110,6 +111,10 @@ interface Received {
 
 class Inetd implements Disposable {
   readonly #reactor = new Reactor();
+  readonly #limited = new LimitedLog(
+    (line) => this.host.log(line),
+    (ms, run) => void this.#reactor.after(ms, run),
+  );
   readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
   readonly #running = new Set<Running>();
   /** Received, and not started yet because the system had no room for one more process. */
@@ -151,6 +156,7 @@ class Inetd implements Disposable {
     this.#resume();
     this.#reactor.run();
     for (const { fd, flow } of this.#held) this.#refuse(fd, flow, "shutdown");
+    this.#limited.flush();
     return this.#code;
   }
 
@@ -191,7 +197,7 @@ class Inetd implements Disposable {
   #hold(count: number): void {
     for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
       const fd = this.#flows[at + FLOW_FD_WORD]! | 0;
-      if (fd < 0) this.host.log(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
+      if (fd < 0) this.#limited.say(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
       else this.#held.push({ fd, flow: flowOf(this.#flows, at, 0) });
     }
   }
@@ -266,7 +272,10 @@ class Inetd implements Disposable {
 
   #refuse(fd: number, flow: Flow, reason: string): void {
     native.sb_close(fd);
-    this.host.log(`connection given up: ${reason}: ${formatFlow(flow)}`);
+    this.#limited.say(
+      `connection given up: ${reason}`,
+      `connection given up: ${reason}: ${formatFlow(flow)}`,
+    );
   }
 
   /** How many connections may be taken. */

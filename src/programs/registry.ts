@@ -6,6 +6,7 @@
 import type { Allowance, RegistrySettings } from "../config/configuration.ts";
 import { Fd } from "../io/fd.ts";
 import { lookUpGroup, lookUpUser } from "../io/identity.ts";
+import { LimitedLog } from "../io/limited-log.ts";
 import { EVENT, type Watch } from "../io/reactor.ts";
 import { SOCK } from "../io/socket.ts";
 import { type BoundUnix, bindUnix } from "../io/unix.ts";
@@ -77,7 +78,7 @@ function ruleOf({ slots, users, takeover }: Allowance): Rule {
 export type Hold = (slot: number, path: string, fd: number | undefined) => void;
 
 export class Registrar {
-  readonly #host: Host;
+  readonly #log: LimitedLog;
   readonly #lookout: Lookout;
   readonly #hold: Hold;
   #registries: readonly Registry[] = [];
@@ -86,7 +87,7 @@ export class Registrar {
   readonly #holders = new Map<number, Client>();
 
   constructor(host: Host, lookout: Lookout, hold: Hold) {
-    this.#host = host;
+    this.#log = new LimitedLog(host.log, (ms, run) => void setTimeout(run, ms).unref());
     this.#lookout = lookout;
     this.#hold = hold;
   }
@@ -227,12 +228,15 @@ export class Registrar {
     client.slot = slot;
     this.#holders.set(slot, client);
     this.#hold(slot, client.path, client.fd.number);
-    this.#host.log(`${nameOf(client)} has slot ${slot}`);
+    this.#log.say(
+      `registrations of uid ${client.uid} have slot ${slot}`,
+      `${nameOf(client)} has slot ${slot}`,
+    );
   }
 
   /** What the acceptors sent before stays in the client's queue, and it sees the end of file behind that. */
   #end(client: Client, why: string | undefined): void {
-    if (why) this.#host.log(`${nameOf(client)} ${why}`);
+    if (why) this.#log.say(`registrations of uid ${client.uid}: ${why}`, `${nameOf(client)} ${why}`);
     this.#forget(client);
     const { slot } = client;
     if (slot === undefined || this.#holders.get(slot) !== client) return;

@@ -52,3 +52,30 @@ answer("unix stream", passed(b"\\0"))
 answer("64 KiB", passed(b"y" * 65536))
 answer("of 253", passed(b"\\0", [file.fileno()] * 252))
 `;
+
+for (const [name, more] of [
+  ["socketbox-inetd", ["echo", "served"]],
+  ["socketbox-relay", ["--to", "127.0.0.1:9"]],
+] as const) {
+  testWith(program("python3"))(`${name} is not talked into filling the log`, async () => {
+    using folder = scratch();
+    const words =
+      name === "socketbox-relay" ? ["-s", folder.file("r"), ...more] : [folder.file("r"), ...more];
+    await using receiver = await ready(name, words);
+    writeFileSync(folder.file("sender.py"), FLOODER);
+    expect(await run(["python3", folder.file("sender.py"), folder.file("r")])).toEqual({ code: 0, out: "" });
+    expect(await receiver.stop()).toBe(0);
+    const lines = receiver.log.match(/dropped a message: there is no socket in it.*/g) ?? [];
+    const counts = lines.map((line) => Number(/\((\d+) times more\)/.exec(line)?.[1] ?? 1));
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(20_000);
+    expect(lines.length).toBeLessThan(1000);
+  });
+}
+
+const FLOODER = `
+import socket, sys
+out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+out.connect(sys.argv[1])
+for _ in range(20000):
+    out.send(b"x")
+`;

@@ -2,6 +2,7 @@
 import type { RelaySettings } from "../../config/relay.ts";
 import { BATCH } from "../../io/deliver.ts";
 import type { Fd } from "../../io/fd.ts";
+import { LimitedLog } from "../../io/limited-log.ts";
 import type { Names } from "../../io/names.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
 import type { Pipes } from "../../io/splice.ts";
@@ -57,6 +58,10 @@ export class Service implements Surroundings {
   readonly #counts = new Map<Ending, number>();
   readonly #tickMs: number;
   #taken = 0;
+  readonly #limited = new LimitedLog(
+    (line) => this.#tell(line),
+    (ms, run) => void this.reactor.after(ms, run),
+  );
   #watch: Watch | undefined;
   #ticking: Timer | undefined;
   #retry: Timer | undefined;
@@ -139,6 +144,7 @@ export class Service implements Surroundings {
   /** Ends what still runs. */
   end(ending: Ending): void {
     this.#close();
+    this.#limited.flush();
     for (const connection of this.#connections) connection.end(ending);
   }
 
@@ -208,7 +214,7 @@ export class Service implements Surroundings {
     for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
       const fd = this.#flows[at + FLOW_FD_WORD]! | 0;
       if (fd >= 0) this.#begin(new Connection(this, fd, flowOf(this.#flows, at, 0), now));
-      else this.#tell(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
+      else this.#limited.say(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
     }
     // Each call takes a batch; there may be more, and nothing would tell when the watch has been stopped.
     if (count > 0 && this.#state === "stopping") this.resume();

@@ -1,7 +1,7 @@
 /** -u -g -G -k -x: what is given up is given up on every thread, and read back from the kernel. */
 import { describe, expect } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { EXIT } from "../../../src/programs/host.ts";
 import { Namespace } from "../../kit/namespace.ts";
@@ -21,6 +21,7 @@ const CONFINED = { NoNewPrivs: ["1"], Seccomp: ["2"] };
 /** A server with three acceptors, so that there are threads of every kind. */
 async function server(words: readonly string[], before: readonly string[] = []) {
   const folder = scratch();
+  chmodSync(folder.path, 0o755); // some start as another user
   const file = folder.file("three.toml");
   const port = await freePort();
   writeFileSync(file, `[server]\nworkers = 3\n[[listen]]\nport = ${port}\n[[route]]\nto = "unix:@nobody"\n`);
