@@ -1,6 +1,6 @@
 /** What docs/ARCHITECTURE.md says about the source, held true. */
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { ROOT } from "./kit/running.ts";
 
@@ -114,5 +114,19 @@ describe("style", () => {
         /console\.|process\.std/.test(readFileSync(join(SRC, file), "utf8")),
     );
     expect(loud).toEqual([]);
+  });
+});
+
+describe("documents", () => {
+  const documents = ["RELIABILITY.md", "SECURITY.md", "systemd/README.md"];
+
+  test("name tests that are there", () => {
+    const missing = documents.flatMap((name) => {
+      const text = readFileSync(join(ROOT, "docs", name), "utf8");
+      const paths = text.match(/\b(?:test|cshim)\/[\w./-]*\w/g) ?? [];
+      expect([name, paths.length]).not.toEqual([name, 0]);
+      return paths.filter((path) => !existsSync(join(ROOT, path)));
+    });
+    expect(missing).toEqual([]);
   });
 });
