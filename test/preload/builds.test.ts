@@ -28,23 +28,34 @@ const versionsNeeded = (file: string) => [
 const neededBy = (file: string) =>
   [...readelf("-d", file).matchAll(/NEEDED.*\[(.*)\]/g)].map((match) => match[1]!).sort();
 
-/** Defined names that others can see. */
-function exportsOf(file: string): string[] {
+/** Names that others can see, or that others must have. */
+function symbolsOf(file: string, defined: boolean): string[] {
   const rows = readelf("--dyn-syms", file)
     .split("\n")
     .map((line) => line.trim().split(/\s+/));
   return rows
-    .filter(([, , , , bind, , section]) => /^(GLOBAL|WEAK)$/.test(bind ?? "") && section !== "UND")
+    .filter(
+      ([, , , , bind, , section]) => /^(GLOBAL|WEAK)$/.test(bind ?? "") && (section !== "UND") === defined,
+    )
     .map((row) => row[7]!.replace(/@.*/, ""))
     .sort();
 }
+
+const exportsOf = (file: string) => symbolsOf(file, true);
+const importsOf = (file: string) => symbolsOf(file, false);
 
 /** Is a version of glibc no newer than the oldest one that is promised? */
 const oldEnough = (version: string) =>
   version.startsWith("GLIBC_") && Bun.semver.order(padded(version), padded(OLDEST_GLIBC)) <= 0;
 const padded = (version: string) => [...version.slice("GLIBC_".length).split("."), "0"].slice(0, 3).join(".");
 
+/** What may allocate, or wait for a lock: a child forked at a bad moment, or a signal handler, would hang in it. */
+const UNSAFE =
+  /^(malloc|calloc|realloc|free|opendir|readdir|fopen\w*|f?printf|pthread_\w+|syslog|getaddrinfo|getenv)$/;
+
 function expectGoodManners(file: string): void {
+  expect(importsOf(file).length).toBeGreaterThan(20);
+  expect(importsOf(file).filter((name) => UNSAFE.test(name))).toEqual([]);
   expect(exportsOf(file)).toEqual(wrapped.toSorted());
   expect(readelf("-l", file)).toContain("GNU_RELRO");
   expect(readelf("-d", file)).toMatch(/FLAGS\).* BIND_NOW/);

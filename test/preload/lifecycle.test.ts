@@ -2,7 +2,8 @@
 import { describe, expect } from "bun:test";
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { program, testWith } from "../kit/require.ts";
+import { program, root, testWith } from "../kit/require.ts";
+import { freePort } from "../kit/running.ts";
 import {
   ask,
   compile,
@@ -21,6 +22,7 @@ const test = testWith(gcc, program("python3"));
 const folder = scratchFolder();
 const probe = gcc.met ? compile("probe", folder) : "";
 const sender = gcc.met ? compile("sender", folder) : "";
+const executes = gcc.met ? compile("executes", folder) : "";
 
 /** A path of its own for a test, and the map that sends port 80 there. */
 function fresh(): { path: string; variables: Record<string, string> } {
@@ -318,6 +320,37 @@ __attribute__((constructor)) static void first(void) {
       "name 0.0.0.0 80 length 16",
     ]);
     expect((await run(words, { ...variables, SOCKETBOX_FOLLOW: "0" }))[2]).toMatch(/^name family 1 /);
+  });
+
+  const ways = ["execve", "execv", "execvp", "execvpe", "execl", "execlp", "execle", "fexecve"];
+  for (const way of [...ways, "posix_spawn", "posix_spawnp", "vfork"]) {
+    test(`and what it made of a descriptor survive ${way} with an empty environment`, async () => {
+      const { path, variables } = fresh();
+      expect((await linesOf([executes, way], variables)).sort()).toEqual([
+        "LD_PRELOAD",
+        "SOCKETBOX_MAP",
+        "listener 0, family 2, port 80",
+      ]);
+      expect(existsSync(path)).toBe(false); // gone with the last process, whichever that was
+    });
+  }
+
+  testWith(gcc, root)("and what it made of a descriptor survive a change of user, too", async () => {
+    const { variables } = fresh();
+    expect((await linesOf([executes, "execve", "65534"], variables))[0]).toBe(
+      "listener 0, family 2, port 80",
+    );
+  });
+
+  test("adds no system call to those of a program that has no listener of ours", async () => {
+    const quiet = compile("quiet", folder);
+    const port = String(await freePort());
+    const native = Bun.spawnSync([quiet, port], { env: {} });
+    expect(native.exitCode).toBe(0);
+    const calls = native.stdout.toString().trimEnd().split("\n");
+    expect(calls.length).toBeGreaterThan(25);
+    expect(await linesOf([quiet, port], { SKBOX_DIRECTORY_ROOT2: folder })).toEqual(calls);
+    expect(await linesOf([quiet, port], { SOCKETBOX_MAP: mapOf({ 80: `${folder}/none` }) })).toEqual(calls);
   });
 
   test("leaves no temporary names behind", () => {
