@@ -4,7 +4,15 @@ import type { Host } from "../programs/host.ts";
 import { inetd as run } from "../programs/inetd.ts";
 import type { PerSource, Rate } from "../programs/limits.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
-import { COMMON, durationOption, numberOption, parse, printHelp, usage } from "./options.ts";
+import {
+  COMMON,
+  durationOption,
+  numberOption,
+  parse,
+  printHelp,
+  socketPathOption,
+  usage,
+} from "./options.ts";
 import { IDENTITY_OPTIONS, identityRequest } from "./serve.ts";
 
 /** As many as anybody could run; a limit that is always there is one case less. */
@@ -47,8 +55,9 @@ export async function inetd(host: Host, argv: readonly string[]): Promise<number
   const { options, words } = parse(argv, OPTIONS);
   if (options.help) return help(host, description, "SOCKET PROGRAM [ARG…]");
   const [path, ...command] = words;
-  if (!path || command.length === 0) throw usage("a socket and a program are needed: SOCKET PROGRAM [ARG…]");
-  return run(host, { ...limits(options), path, slot: undefined, command });
+  if (path === undefined || command.length === 0)
+    throw usage("a socket and a program are needed: SOCKET PROGRAM [ARG…]");
+  return run(host, { ...limits(options), path: socketPathOption("SOCKET", path), slot: undefined, command });
 }
 
 export async function inetdRegistered(host: Host, argv: readonly string[]): Promise<number> {
@@ -56,12 +65,12 @@ export async function inetdRegistered(host: Host, argv: readonly string[]): Prom
   const { options, words } = parse(argv, OPTIONS);
   if (options.help) return help(host, description, "SOCKET NR PROGRAM [ARG…]");
   const [path, slot, ...command] = words;
-  if (!path || slot === undefined || command.length === 0) {
+  if (path === undefined || slot === undefined || command.length === 0) {
     throw usage("a socket, a slot and a program are needed: SOCKET NR PROGRAM [ARG…]");
   }
   return run(host, {
     ...limits(options),
-    path,
+    path: socketPathOption("SOCKET", path),
     slot: numberOption("NR", slot, 0, SLOT_MAX),
     command,
   });

@@ -1,8 +1,10 @@
 /** From a split command line to values of the right type; every refusal names the option. */
+import { resolve } from "node:path";
 import { isatty } from "node:tty";
 import { type ArgsDef, type CommandDef, type ParsedArgs, parseArgs, renderUsage } from "citty";
 import { type Address, parseAddress } from "../model/address.ts";
 import { durationMs } from "../model/duration.ts";
+import { UNIX_PATH_MAX } from "../model/target.ts";
 import { EXIT, Failure, type Host } from "../programs/host.ts";
 import { splitArguments } from "./argv.ts";
 
@@ -63,11 +65,19 @@ export function addressOption(name: string, value: string): Address {
 
 /** A decimal number within bounds, both included. */
 export function numberOption(name: string, value: string, least: number, most: number): number {
-  const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN;
-  if (number >= least && number <= most) return number;
-  throw usage(
-    `${name}: ${JSON.stringify(value)} is out of range; expected a number from ${least} to ${most}`,
-  );
+  const isNumber = /^\d+$/.test(value);
+  const number = Number(value);
+  if (isNumber && number >= least && number <= most) return number;
+  const what = isNumber ? "is out of range" : "is not a number";
+  throw usage(`${name}: ${JSON.stringify(value)} ${what}; expected ${least} to ${most}`);
+}
+
+/** The path of a Unix socket, or `@name`; as it is written, for a way that is short may have a long one behind it. */
+export function socketPathOption(name: string, path: string): string {
+  if (path === "" || path === "@") throw usage(`${name}: ${JSON.stringify(path)} names nothing`);
+  if (Buffer.byteLength(path) > UNIX_PATH_MAX)
+    throw usage(`${name}: ${JSON.stringify(path)} is too long; expected at most ${UNIX_PATH_MAX} bytes`);
+  return path;
 }
 
 /** A number of seconds, or with a unit: `500ms`, `10s`, `2m`, `1h`. In milliseconds. */
@@ -75,6 +85,12 @@ export function durationOption(name: string, value: string): number {
   const ms = durationMs(value);
   if (ms !== undefined) return ms;
   throw usage(`${name}: ${JSON.stringify(value)} is not a duration; expected one such as 500ms, 10s or 2m`);
+}
+
+/** A file that is found where the command was given, whatever the folder is later. */
+export function fileOption(name: string, path: string): string {
+  if (path === "") throw usage(`${name}: the path is empty`);
+  return resolve(path);
 }
 
 export function usage(message: string): Failure {

@@ -1,13 +1,21 @@
 /** The command line of the server: every letter of the original, with a long name beside it. */
-import { resolve } from "node:path";
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { IdentityRequest } from "../io/identity.ts";
-import { UNIX_PATH_MAX } from "../model/target.ts";
 import type { Host } from "../programs/host.ts";
 import type { ListenerOverrides, Registration, ServeOptions } from "../programs/plan.ts";
 import { serve } from "../programs/serve.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
-import { addressOption, COMMON, noWords, numberOption, parse, printHelp, usage } from "./options.ts";
+import {
+  addressOption,
+  COMMON,
+  fileOption,
+  noWords,
+  numberOption,
+  parse,
+  printHelp,
+  socketPathOption,
+  usage,
+} from "./options.ts";
 
 export const CONFIG_OPTION = {
   type: "string",
@@ -109,10 +117,17 @@ EXIT CODES
   2  the command line is wrong     70 a fault of socketbox
 `;
 
+/** Words that come first, and alone. */
+const COMMANDS = ["check", "explain"];
+
 export async function serveCommand(host: Host, argv: readonly string[]): Promise<number> {
+  if (argv[0] !== undefined && !argv[0].startsWith("-"))
+    throw usage(`${JSON.stringify(argv[0])} is no command; expected ${COMMANDS.join(", ")}, or options`);
   const { options, canonical, words } = parse(argv, OPTIONS);
   if (options.help)
     return printHelp(host, { meta: META, args: OPTIONS }, { words: "[PROGRAM ARG…]", more: MORE });
+  if (!options.exec && COMMANDS.includes(words[0] ?? ""))
+    throw usage(`${JSON.stringify(words[0])} is a command; expected it before the options`);
   if (!options.exec) noWords(words);
   else if (words.length === 0) throw usage("option -e needs a program after the options");
   if (options.takeover !== undefined && (options.exec || options.socket !== undefined))
@@ -120,13 +135,13 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
   if (options.register !== undefined && (options.exec || options.socket !== undefined))
     throw usage("option -P makes no listener, so that -e and -s have none to work with");
   return serve(host, {
-    config: resolve(options.config),
+    config: fileOption("-f", options.config),
     listener: listenerOverrides(options),
     identity: identityRequest(options),
     direct: direct(options),
     registration: options.register === undefined ? undefined : registration(options.register),
     inherited: descriptor("-s", options.socket)[0],
-    takeover: options.takeover,
+    takeover: options.takeover === undefined ? undefined : socketPathOption("--takeover", options.takeover),
     substitute: options.substitute === true,
     exec: options.exec ? words : undefined,
     background: options.daemon
@@ -136,7 +151,6 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
 }
 
 export function identityRequest(options: ParsedArgs<typeof IDENTITY_OPTIONS>): IdentityRequest {
-  if (options.chroot === "") throw usage("-x: the path is empty");
   if (options["keep-groups"] && options.groups !== undefined)
     throw usage("options -k and -G exclude each other");
   return {
@@ -144,7 +158,7 @@ export function identityRequest(options: ParsedArgs<typeof IDENTITY_OPTIONS>): I
     group: options.group,
     groups: options.groups?.split(",").filter((name) => name !== ""),
     keepGroups: options["keep-groups"],
-    chroot: options.chroot === undefined ? undefined : resolve(options.chroot),
+    chroot: options.chroot === undefined ? undefined : fileOption("-x", options.chroot),
   };
 }
 
@@ -166,11 +180,7 @@ function direct(options: ParsedArgs<typeof OPTIONS>): ServeOptions["direct"] {
   if (path !== undefined && fd !== undefined) throw usage("options -S and -i exclude each other");
   if (fd !== undefined) return { kind: "fd", fd: descriptor("-i", fd)[0]! };
   if (path === undefined) return undefined;
-  if (path === "" || path === "@") throw usage(`-S: ${JSON.stringify(path)} names nothing`);
-  // As it is written: path.resolve would take a slash out of the patterns of -U, and a short way is short.
-  if (Buffer.byteLength(path) > UNIX_PATH_MAX)
-    throw usage(`-S: ${JSON.stringify(path)} is too long; expected at most ${UNIX_PATH_MAX} bytes`);
-  return { kind: "unix", path };
+  return { kind: "unix", path: socketPathOption("-S", path) };
 }
 
 function registration(text: string): Registration {
@@ -178,7 +188,7 @@ function registration(text: string): Registration {
   if (slot === undefined || path === undefined) {
     throw usage(`-P: ${JSON.stringify(text)} is not a slot and a path; expected one such as 3:/run/registry`);
   }
-  return { slot: numberOption("-P", slot, 0, SLOT_MAX), path: resolve(path) };
+  return { slot: numberOption("-P", slot, 0, SLOT_MAX), path: socketPathOption("-P", path) };
 }
 
 function descriptor(name: string, value: string | undefined): number[] {

@@ -1,10 +1,9 @@
 /** `socketbox`: the server, and the questions about its configuration. */
-import { resolve } from "node:path";
 import type { ArgsDef } from "citty";
 import { check } from "../programs/check.ts";
 import { explain } from "../programs/explain.ts";
 import type { Host } from "../programs/host.ts";
-import { COMMON, endpointArgument, noWords, parse, printHelp, usage } from "./options.ts";
+import { COMMON, endpointArgument, fileOption, noWords, parse, printHelp, usage } from "./options.ts";
 import { CONFIG_OPTION, serveCommand } from "./serve.ts";
 
 const QUESTION = { config: CONFIG_OPTION, help: COMMON.help } as const satisfies ArgsDef;
@@ -29,7 +28,7 @@ async function checkCommand(host: Host, argv: readonly string[]): Promise<number
     );
   }
   noWords(words);
-  return check(host, resolve(options.config));
+  return check(host, fileOption("-f", options.config));
 }
 
 async function explainCommand(host: Host, argv: readonly string[]): Promise<number> {
@@ -46,7 +45,7 @@ async function explainCommand(host: Host, argv: readonly string[]): Promise<numb
   if (local === undefined || remote === undefined)
     throw usage("explain needs LOCAL and REMOTE, each as [ADDRESS]:PORT");
   noWords(others);
-  return explain(host, resolve(options.config), {
+  return explain(host, fileOption("-f", options.config), {
     local: endpointArgument("LOCAL", local),
     remote: endpointArgument("REMOTE", remote),
     listener,

@@ -88,7 +88,9 @@ export function assumeIdentity(
   record.set(groups, offsets.groups / 4);
   const chroot = identity.chroot === undefined ? null : cString(identity.chroot);
   const result = native.sb_assume_identity(record, chroot);
-  if (result < 0) throw new SysError(STEPS[record[offsets.step / 4]!] ?? "change identity", -result);
+  if (result >= 0) return;
+  const step = STEPS[record[offsets.step / 4]!] ?? "change identity";
+  throw new SysError(step === "chroot" ? `${step} to ${identity.chroot}` : step, -result);
 }
 
 /** A request that names what this system does not have; said as it is, for no system call has failed. */

@@ -1,11 +1,11 @@
 /** TCP listeners: bound first, while there may be privileges, and opened to clients last. */
 import type { ListenerSettings } from "../config/configuration.ts";
 import { formatEndpoint } from "../model/flow.ts";
-import { check, ERRNO, SysError } from "../native/errno.ts";
+import { check } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import { Fd } from "./fd.ts";
-import { isTcpSocket } from "./socket.ts";
+import { isTcpSocket, mustBe } from "./socket.ts";
 
 /** enum sb_bind_flag */
 const BIND = { transparent: 1, freebind: 2, reuseAddress: 4, reusePort: 8 } as const;
@@ -37,7 +37,7 @@ export function bindListener(settings: ListenerSettings): Fd {
 /** An inherited socket, bound and perhaps listening. Throws when `fd` is not a TCP socket. */
 export function adoptListener(fd: number): Fd {
   const step = `inherited listener ${fd}`;
-  if (!isTcpSocket(fd)) throw new SysError(step, ERRNO.ENOTSOCK);
+  mustBe(isTcpSocket, fd, step);
   check(native.sb_set_nonblocking(fd, 1), step);
   return new Fd(fd);
 }

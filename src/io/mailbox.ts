@@ -9,7 +9,7 @@ import { endsOfPayload, PAYLOAD_MAX, type StrictMode } from "../wire/handoff.ts"
 import type { ProxyEnds } from "../wire/proxy.ts";
 import { encodeRegistration, isRegistered, REGISTERED } from "../wire/registration.ts";
 import { Fd } from "./fd.ts";
-import { FAMILY, SOCK, socketKind } from "./socket.ts";
+import { FAMILY, isUnixSocket, mustBe, SOCK, socketKind } from "./socket.ts";
 import type { PassedSocket } from "./systemd.ts";
 import { bindUnix, unixName } from "./unix.ts";
 
@@ -56,9 +56,10 @@ export function registerMailbox(path: string, slot: number, fromUid = ANYBODY): 
   return mailbox(new Fd(fd.take()), fromUid, () => 0);
 }
 
-/** An inherited socket that connections come through. */
+/** An inherited socket that connections come through. Throws a SysError where none could come. */
 export function wrapMailbox(fd: number, fromUid = ANYBODY): Mailbox {
   const step = `descriptor ${fd}`;
+  mustBe(isUnixSocket, fd, step);
   const own = Fd.from(native.sb_duplicate(fd), step);
   wantSenders(own, fromUid, step);
   return mailbox(own, fromUid, () => 0);

@@ -1,4 +1,5 @@
 /** Small questions about a descriptor that may be a socket. */
+import { check, ERRNO, SysError } from "../native/errno.ts";
 import { native } from "../native/library.ts";
 
 /** socket(7); the numbers are the same on both machines we run on. */
@@ -18,11 +19,21 @@ export function socketKind(fd: number): SocketKind | undefined {
   return { family: kind[0]!, type: kind[1]!, listening: kind[3] !== 0 };
 }
 
+/** Throws a SysError that says why the descriptor is no such socket. */
+export function mustBe(is: (fd: number) => boolean, fd: number, step: string): void {
+  check(native.sb_socket_kind(fd, new Int32Array(4)), step);
+  if (!is(fd)) throw new SysError(step, ERRNO.EPROTOTYPE);
+}
+
 export function isUnixSocket(fd: number): boolean {
   return socketKind(fd)?.family === FAMILY.unix;
 }
 
+export function isInetSocket(fd: number): boolean {
+  const family = socketKind(fd)?.family;
+  return family === FAMILY.inet || family === FAMILY.inet6;
+}
+
 export function isTcpSocket(fd: number): boolean {
-  const kind = socketKind(fd);
-  return kind?.type === SOCK.stream && (kind.family === FAMILY.inet || kind.family === FAMILY.inet6);
+  return isInetSocket(fd) && socketKind(fd)?.type === SOCK.stream;
 }

@@ -70,9 +70,8 @@ export function startedWith(note: string | undefined): StartedWith {
 
 /** `name` if it has a slash, else the first executable of that name on `path`. Throws a SysError. */
 export function findProgram(name: string, path = "/usr/local/bin:/usr/bin:/bin"): string {
-  const candidates = name.includes("/")
-    ? [name]
-    : path.split(":").map((folder) => `${folder || "."}/${name}`);
+  const candidates =
+    name === "" || name.includes("/") ? [name] : path.split(":").map((folder) => `${folder || "."}/${name}`);
   const found = candidates.find(isExecutable);
   if (found !== undefined) return found;
   throw new SysError(

@@ -24,9 +24,11 @@ const words: Partial<Record<string, string>> = {
   ENODEV: "no such device",
   ENOENT: "no such file, or folder",
   ENOEXEC: "not a program for this machine",
+  ENOSPC: "no space left",
   ENOTDIR: "not a folder",
   ENOTSOCK: "not a socket",
   EPERM: "not permitted",
+  EPROTOTYPE: "another kind of socket",
   ETIMEDOUT: "timed out",
 };
 

@@ -1,4 +1,5 @@
 /** `socket-query`: both ends of a connection, as the original prints them. */
+import { isInetSocket, mustBe } from "../io/socket.ts";
 import { type Address, groupsOf } from "../model/address.ts";
 import { check } from "../native/errno.ts";
 import { native } from "../native/library.ts";
@@ -14,6 +15,7 @@ export interface QueryOptions {
 }
 
 export function query(host: Host, { fd, side, part, raw }: QueryOptions): number {
+  mustBe(isInetSocket, fd, `descriptor ${fd}`);
   const words = new Uint32Array(FLOW_WORDS);
   check(native.sb_flow_of(fd, words), `descriptor ${fd}`);
   const flow = flowOf(words, 0, 0);

@@ -1,5 +1,6 @@
 /** `send-receive-fd`: the hand-off by hand, for scripts. */
 import { type Mailbox, receive, wrapMailbox } from "../io/mailbox.ts";
+import { isUnixSocket, mustBe } from "../io/socket.ts";
 import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
 import { check, ERRNO, errnoName } from "../native/errno.ts";
 import { native } from "../native/library.ts";
@@ -11,6 +12,8 @@ import { DROPPED } from "./inetd.ts";
 
 /** Sends a copy of `fd` over `socket`, and waits until there is room for it. */
 export function sendFd(fd: number, socket: number): number {
+  // TCP would take the byte, and lose the descriptor.
+  mustBe(isUnixSocket, socket, `send over descriptor ${socket}`);
   const copy = Int32Array.of(check(native.sb_duplicate(fd), `descriptor ${fd}`));
   for (;;) {
     const result = native.sb_send_fds(socket, copy, 1, DATAGRAM_PAYLOAD, DATAGRAM_PAYLOAD.length);

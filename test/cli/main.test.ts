@@ -124,24 +124,31 @@ describe("exit codes", () => {
 
 describe("socketbox", () => {
   test.each([
-    [["constructor"], '"constructor" is one word too many'],
-    [["chekc"], '"chekc" is one word too many'],
-    [["-p", "65536"], '-p: "65536" is out of range; expected a number from 0 to 65535'],
-    [["-p", "80x"], '-p: "80x" is out of range; expected a number from 0 to 65535'],
-    [["-p", "+80"], '-p: "+80" is out of range; expected a number from 0 to 65535'],
+    [["constructor"], '"constructor" is no command; expected check, explain, or options'],
+    [["chekc"], '"chekc" is no command; expected check, explain, or options'],
+    [[""], '"" is no command; expected check, explain, or options'],
+    [["-f", "/a", "check"], '"check" is a command; expected it before the options'],
+    [["-t", "chekc"], '"chekc" is one word too many'],
+    [["-f", ""], "-f: the path is empty"],
+    [["check", "-f", ""], "-f: the path is empty"],
+    [["-p", "65536"], '-p: "65536" is out of range; expected 0 to 65535'],
+    [["-p", "80x"], '-p: "80x" is not a number; expected 0 to 65535'],
+    [["-p", "+80"], '-p: "+80" is not a number; expected 0 to 65535'],
     [["-l", "localhost"], '-l: "localhost" is not an address; expected one such as :: or 192.0.2.1'],
-    [["-b", "-1"], '-b: "-1" is out of range; expected a number from 0 to 2147483647'],
-    [["-s", "x"], '-s: "x" is out of range; expected a number from 0 to 2147483647'],
-    [["-i", "x"], '-i: "x" is out of range; expected a number from 0 to 2147483647'],
+    [["-b", "-1"], '-b: "-1" is not a number; expected 0 to 2147483647'],
+    [["-s", "x"], '-s: "x" is not a number; expected 0 to 2147483647'],
+    [["-i", "x"], '-i: "x" is not a number; expected 0 to 2147483647'],
     [["-S", "/a", "-i", "3"], "options -S and -i exclude each other"],
     [["-S", `/${"x".repeat(107)}`], `-S: "/${"x".repeat(107)}" is too long; expected at most 107 bytes`],
     [["-k", "-G", "tty"], "options -k and -G exclude each other"],
     [["-P", "3"], '-P: "3" is not a slot and a path; expected one such as 3:/run/registry'],
     [["-P", "x:/run/r"], '-P: "x:/run/r" is not a slot and a path; expected one such as 3:/run/registry'],
-    [["-P", "4294967296:/r"], '-P: "4294967296" is out of range; expected a number from 0 to 4294967295'],
+    [["-P", "4294967296:/r"], '-P: "4294967296" is out of range; expected 0 to 4294967295'],
     [["-e"], "option -e needs a program after the options"],
     [["-P", "1:/r", "-s", "0"], "option -P makes no listener, so that -e and -s have none to work with"],
     [["-eP", "1:/r", "p"], "option -P makes no listener, so that -e and -s have none to work with"],
+    [["-P", "1:@"], '-P: "@" names nothing'],
+    [["--takeover", ""], '--takeover: "" names nothing'],
     [["-S", ""], '-S: "" names nothing'],
     [["-S", "@"], '-S: "@" names nothing'],
     [["-x", ""], "-x: the path is empty"],
@@ -170,11 +177,11 @@ describe("socketbox-inetd", () => {
   test.each([
     [[], "a socket and a program are needed: SOCKET PROGRAM [ARG…]"],
     [["/s"], "a socket and a program are needed: SOCKET PROGRAM [ARG…]"],
-    [["--max", "0", "/s", "p"], '--max: "0" is out of range; expected a number from 1 to 1000000'],
-    [
-      ["--per-source", "1/129", "/s", "p"],
-      '--per-source: "129" is out of range; expected a number from 1 to 128',
-    ],
+    [["", "p"], 'SOCKET: "" names nothing'],
+    [["@", "p"], 'SOCKET: "@" names nothing'],
+    [[`/${"x".repeat(107)}`, "p"], `SOCKET: "/${"x".repeat(107)}" is too long; expected at most 107 bytes`],
+    [["--max", "0", "/s", "p"], '--max: "0" is out of range; expected 1 to 1000000'],
+    [["--per-source", "1/129", "/s", "p"], '--per-source: "129" is out of range; expected 1 to 128'],
     [["--per-source", "1/2/3", "/s", "p"], '--per-source: "1/2/3" has too many parts; expected N or N/LEN'],
     [["--rate", "5/0", "/s", "p"], "--rate: a window of no length; expected one such as 1s"],
     [["--rate", "5/x", "/s", "p"], '--rate: "x" is not a duration; expected one such as 500ms, 10s or 2m'],
@@ -187,8 +194,8 @@ describe("socketbox-inetd", () => {
 
   test.each([
     [["/s", "3"], "a socket, a slot and a program are needed: SOCKET NR PROGRAM [ARG…]"],
-    [["/s", "x", "p"], 'NR: "x" is out of range; expected a number from 0 to 4294967295'],
-    [["/s", "4294967296", "p"], 'NR: "4294967296" is out of range; expected a number from 0 to 4294967295'],
+    [["/s", "x", "p"], 'NR: "x" is not a number; expected 0 to 4294967295'],
+    [["/s", "4294967296", "p"], 'NR: "4294967296" is out of range; expected 0 to 4294967295'],
   ])("-p refuses %p", async (argv, message) => {
     expect((await call("socketbox-inetd-p", argv)).log).toEqual([`${message}; see socketbox-inetd-p --help`]);
   });
@@ -199,14 +206,14 @@ describe("the small tools", () => {
     ["socket-query", ["-lr"], "options -l and -r exclude each other"],
     ["socket-query", ["-lap"], "options -a and -p exclude each other"],
     ["socket-query", ["-a"], "options -a and -p need -l or -r"],
-    ["socket-query", ["-f", "x"], '-f: "x" is out of range; expected a number from 0 to 2147483647'],
+    ["socket-query", ["-f", "x"], '-f: "x" is not a number; expected 0 to 2147483647'],
     ["socket-query", ["word"], '"word" is one word too many'],
     ["send-receive-fd", [], "one of -r and -s is needed"],
     ["send-receive-fd", ["-r", "3", "-s", "4"], "one of -r and -s is needed"],
     ["send-receive-fd", ["-r", "3"], "-r needs a program to run"],
     ["send-receive-fd", ["-s", "3"], "-s needs the descriptor to send over"],
     ["send-receive-fd", ["-s", "3", "4", "5"], '"5" is one word too many'],
-    ["send-receive-fd", ["-s", "3", "x"], 'FD: "x" is out of range; expected a number from 0 to 2147483647'],
+    ["send-receive-fd", ["-s", "3", "x"], 'FD: "x" is not a number; expected 0 to 2147483647'],
   ])("%s refuses %p", async (name, argv, message) => {
     expect((await call(name, argv)).log).toEqual([`${message}; see ${name} --help`]);
   });

@@ -1,8 +1,9 @@
 /** A log that goes to a pipe. */
-import { expect } from "bun:test";
+import { expect, test } from "bun:test";
 import { closeSync, constants, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import { EXIT } from "../../src/programs/host.ts";
 import { program, testWith } from "../kit/require.ts";
-import { bin, freePort, must, scratch } from "../kit/running.ts";
+import { bin, freePort, must, run, scratch } from "../kit/running.ts";
 
 testWith(program("mkfifo"))(
   "a log that nobody reads holds a server up once, then its lines are lost, counted, and said to be",
@@ -31,11 +32,23 @@ testWith(program("mkfifo"))(
     closeSync(head);
     closeSync(stderr);
     expect(full.length).toBeGreaterThan(50_000);
-    const [, lost] = /^.*: (\d+) lines of this log were lost: nobody read it\n.*: stopped: /.exec(log)!;
+    const [, lost] = /^.*: (\d+) lines of this log were lost: they could not be written\n.*: stopped: /.exec(
+      log,
+    )!;
     // Whole warnings, a part of one, and the line that says it is ready.
     expect(full.split("\n").length + Number(lost)).toBeWithin(2001, 2004);
   },
 );
+
+test("an answer that cannot be written is a failure; a log that cannot be is none", async () => {
+  const lost = await run(["sh", "-c", `exec "${bin("socketbox")}" --help >/dev/full`]);
+  expect(lost.out).toEndWith("socketbox: write to standard output: ENOSPC (no space left)\n");
+  expect(lost.code).toBe(EXIT.system);
+  const head = await run(["bash", "-c", `"${bin("socketbox")}" --help | :; exit "\${PIPESTATUS[0]}"`]);
+  expect(head).toEqual({ code: EXIT.ok, out: "" });
+  const refused = await run(["sh", "-c", `exec "${bin("socketbox")}" chekc 2>/dev/full`]);
+  expect(refused).toEqual({ code: EXIT.usage, out: "" });
+});
 
 /** What is in the pipe. */
 function drain(fd: number): string {

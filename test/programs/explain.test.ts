@@ -143,7 +143,7 @@ to unix:/run/#//P_
     [["::1:22", CLIENT], 'LOCAL: "::1:22" is not an address and port; expected [ADDRESS]:PORT'],
     [["[::1]", CLIENT], 'LOCAL: "[::1]" is not an address and port; expected [ADDRESS]:PORT'],
     [["[::1]:22", "192.0.2:1"], 'REMOTE: "192.0.2:1" is not an address and port; expected [ADDRESS]:PORT'],
-    [["[::1]:65536", CLIENT], 'LOCAL: "65536" is out of range; expected a number from 0 to 65535'],
+    [["[::1]:65536", CLIENT], 'LOCAL: "65536" is out of range; expected 0 to 65535'],
     [["[::1]:22", CLIENT, "in", "more"], '"more" is one word too many'],
     [["[::1]:22", CLIENT, "none"], 'there is no listener "none" in FILE'],
   ])("refuses %p", async (words, message) => {

@@ -1,7 +1,7 @@
 /** socket-query: the addresses of an inherited socket, in the original's own form. */
 import { describe, expect, test } from "bun:test";
 import { EXIT } from "../../src/programs/host.ts";
-import { pythonOutput } from "../kit/python.ts";
+import { pythonOutput, said } from "../kit/python.ts";
 import { program, testWith } from "../kit/require.ts";
 import { bin, run } from "../kit/running.ts";
 
@@ -84,5 +84,16 @@ print(subprocess.check_output(words, pass_fds=[accepted.fileno()], text=True).st
       expect(code).toBe(EXIT.system);
       expect(out).toMatch(/socket-query: descriptor (0|99): E(NOTSOCK|BADF)/);
     }
+  });
+
+  testPython("has no address for a Unix socket, and says so instead of one of zeros", async () => {
+    const script = `
+import subprocess
+one, other = socket.socketpair()
+done = subprocess.run([sys.argv[1]], stdin=one, capture_output=True, text=True)
+say(code=done.returncode, out=done.stdout, log=done.stderr.split(": ", 1)[1])`;
+    expect(said(await pythonOutput(script, QUERY))).toEqual([
+      { code: EXIT.system, out: "", log: "descriptor 0: EPROTOTYPE (another kind of socket)\n" },
+    ]);
   });
 });

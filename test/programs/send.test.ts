@@ -83,6 +83,26 @@ say(**call("-s", 1, 99, fds=[]))`;
   });
 });
 
+describe("send-receive-fd", () => {
+  testPython(
+    "neither sends nor waits over what is no Unix socket, where a descriptor would be lost",
+    async () => {
+      const script = `
+client, accepted = connection()
+say(**call("-s", 1, accepted.fileno(), fds=[accepted]))
+say(**call("-r", accepted.fileno(), "true", fds=[accepted]))
+accepted.close()
+say(sent=read_all(client))`;
+      const [sending, receiving, sent] = await output(script);
+      for (const said of [sending!, receiving!]) {
+        expect(said).toMatchObject({ code: EXIT.system, out: "" });
+        expect(said.log).toEndWith("EPROTOTYPE (another kind of socket)\n");
+      }
+      expect(sent).toEqual({ sent: "" });
+    },
+  );
+});
+
 describe("send-receive-fd -r", () => {
   /** The program that it becomes: says what it received. */
   const PROGRAM = `import os, socket

@@ -262,6 +262,6 @@ describe("-x", () => {
       String(await freePort()),
     ]);
     expect(code).toBe(EXIT.system);
-    expect(out).toContain("chroot: ENOENT");
+    expect(out).toContain(`chroot to ${folder.file("none")}: ENOENT`);
   });
 });
