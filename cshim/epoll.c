@@ -1,9 +1,11 @@
-/* epoll.c - waiting (epoll(7)), and being woken (eventfd(2), timerfd_create(2)). */
+/* epoll.c - waiting (epoll(7)), and being woken (eventfd(2), timerfd_create(2), sched(7)). */
 #define _GNU_SOURCE
 #include "internal.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 
@@ -68,4 +70,16 @@ int sb_timer(void) {
 int sb_timer_set(int fd, int ms) {
     struct itimerspec at = {.it_value = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}};
     return timerfd_settime(fd, 0, &at, NULL) < 0 ? -errno : 0;
+}
+
+/* Patient: the calling thread, when it is woken, waits for a processor until one is free, or whoever runs
+ * there has had enough, and takes it from nobody (SCHED_BATCH, sched(7)). Otherwise it is as any thread is.
+ * Returns 1, or 0 when somebody has chosen another policy than these two, or this one before us: theirs
+ * stays. By system call, because musl's functions refuse to speak of a single thread. */
+int sb_wake_patiently(int patient) {
+    struct sched_param none = {0};
+    long policy = syscall(SYS_sched_getscheduler, 0);
+    if (policy != (patient ? SCHED_OTHER : SCHED_BATCH))
+        return policy < 0 ? -errno : 0;
+    return syscall(SYS_sched_setscheduler, 0, patient ? SCHED_BATCH : SCHED_OTHER, &none) < 0 ? -errno : 1;
 }

@@ -130,6 +130,7 @@ SB_EXPORT int sb_eventfd_add(int fd);
 SB_EXPORT int sb_eventfd_take(int fd);
 SB_EXPORT int sb_timer(void);
 SB_EXPORT int sb_timer_set(int fd, int ms);
+SB_EXPORT int sb_wake_patiently(int patient);
 
 /* descriptor.c */
 SB_EXPORT int sb_close(int fd);

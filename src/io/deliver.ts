@@ -307,9 +307,10 @@ export class Delivery implements Way, Member {
 
   /** How many of the first `count` went; -errno when the first did not. One call, but for what came through a proxy. */
   #sendOver(socket: number, count: number): number {
+    const all = this.#queue.fds;
     let sent = 0;
     while (sent < count) {
-      const fds = this.#queue.fds.subarray(sent);
+      const fds = sent === 0 ? all : all.subarray(sent);
       const { payload, alike } = this.#payloadOf(fds, count - sent);
       const result = native.sb_send_fds(socket, fds, alike, payload, payload.length);
       if (result < 0) return sent || result;

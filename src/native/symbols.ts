@@ -36,6 +36,7 @@ export const symbols = {
   sb_eventfd_take: { args: [i32], returns: number },
   sb_timer: { args: [], returns: number },
   sb_timer_set: { args: [i32, i32], returns: number },
+  sb_wake_patiently: { args: [i32], returns: number },
 
   sb_close: { args: [i32], returns: number },
   sb_close_reset: { args: [ptr, i32], returns: number },

@@ -9,6 +9,7 @@ import { Fd } from "../io/fd.ts";
 import { Headers } from "../io/headers.ts";
 import { Journal } from "../io/journal.ts";
 import { ANYBODY, receive } from "../io/mailbox.ts";
+import { Patience } from "../io/patience.ts";
 import { EVENT, Reactor, type Watch } from "../io/reactor.ts";
 import type { Reason } from "../model/reason.ts";
 import { ERRNO } from "../native/errno.ts";
@@ -48,6 +49,7 @@ interface OpenSource {
 class Acceptor {
   readonly #port: NonNullable<typeof parentPort>;
   readonly #reactor = new Reactor();
+  readonly #patience = new Patience(this.#reactor);
   readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
   readonly #journal: Journal;
   readonly #counters: Counters;
@@ -145,6 +147,7 @@ class Acceptor {
     this.#ones = count === 1 ? this.#ones + 1 : 0;
     if (count > 0 && this.#trouble !== undefined) this.#recovered();
     this.#counters.add("accepted", count);
+    this.#patience.took(count);
     if (this.#proxied.size > 0) this.#forgetProxied(flows, count);
     for (const [at, ends] of told) this.#proxied.set(fdOf(flows, at), ends);
     this.#handOff(flows, source.proxy ? this.#readHeaders(flows, count, source) : count, source.listener);

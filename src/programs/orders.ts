@@ -108,6 +108,11 @@ export const COUNTERS = ["accepted", "delivered", "waiting", ...REASONS] as cons
 
 export type Counter = (typeof COUNTERS)[number];
 
+const PLACES = Object.fromEntries(COUNTERS.map((counter, index) => [counter, index])) as Record<
+  Counter,
+  number
+>;
+
 /** After the counters: how often the reactor has turned. */
 const TURNS = COUNTERS.length;
 
@@ -130,11 +135,11 @@ export class Counters {
   }
 
   get(counter: Counter): number {
-    return this.#values[COUNTERS.indexOf(counter)]!;
+    return this.#values[PLACES[counter]]!;
   }
 
   add(counter: Counter, amount: number): void {
-    this.#values[COUNTERS.indexOf(counter)]! += amount;
+    this.#values[PLACES[counter]]! += amount;
   }
 
   /** Connections given up, for whatever reason. */
