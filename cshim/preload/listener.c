@@ -27,8 +27,26 @@ enum { MAX_NUMBERED = 64 };
 
 _Static_assert(sizeof(struct listener) <= CARRY_MAX, "a full listener fits into a descriptor");
 
+/* Whoever had the descriptor before may have put there what he likes. */
+static bool is_sound(const struct listener *listener) {
+    sa_family_t family = listener->name.sin6_family;
+    bool sound = (family == AF_INET || family == AF_INET6) &&
+                 (listener->type == SOCK_DGRAM || listener->type == SOCK_STREAM) &&
+                 memchr(listener->path, 0, sizeof listener->path) &&
+                 listener->sibling_count <= MAX_SIBLINGS && listener->options.count <= MAX_OPTIONS;
+    for (int i = 0; sound && i < listener->sibling_count; i++)
+        sound = listener->siblings[i].length <= offsetof(struct sockaddr_un, sun_path) + SIBLING_NAME;
+    for (int i = 0; sound && i < listener->options.count; i++)
+        sound = listener->options.list[i].length <= OPTION_SIZE;
+    return sound;
+}
+
+bool listener_read(int fd, struct listener *listener) {
+    return carry_read(fd, listener, sizeof *listener) >= 0 && is_sound(listener);
+}
+
 bool listener_load(int fd, struct listener *listener) {
-    if (carry_read(fd, listener, sizeof *listener) >= 0)
+    if (listener_read(fd, listener))
         return true;
     hint_drop(fd);
     return false;
@@ -263,7 +281,7 @@ static int adopt(struct listener *listener, int managed) {
         proc_each_descriptor(note_receiver, &found);
     if (found.fd < 0 || found.doubtful)
         return -EADDRINUSE;
-    if (carry_read(found.fd, &before, sizeof before) >= 0)
+    if (listener_read(found.fd, &before))
         listener->listening = before.listening;
     listener->file = (struct place_file){0};
     listener->adopted = 1;

@@ -35,7 +35,9 @@ struct listener {
 
 extern struct environment environment; /* prepare.c */
 
-/* False: fd is no virtual listener (and its hint is dropped). */
+/* What fd carries; false: it is no virtual listener. */
+bool listener_read(int fd, struct listener *listener);
+/* The same, and the hint of one that is none is dropped. */
 bool listener_load(int fd, struct listener *listener);
 
 /* Each does what the call of its name does to a TCP socket. 0 (or a length, or a descriptor) or -errno. */

@@ -1,7 +1,6 @@
 /* prepare.c - beginning and end of the library in a process. */
 #define _GNU_SOURCE
 #include "prepare.h"
-#include "carry.h"
 #include "follow.h"
 #include "guest.h"
 #include "hints.h"
@@ -38,7 +37,7 @@ static void read_environment(void) {
 void prepare_look_at(void *context, int fd) {
     struct listener listener;
     (void)context;
-    if (carry_read(fd, &listener, sizeof listener) >= 0)
+    if (listener_read(fd, &listener))
         hint_set(fd, HINT_LISTENER);
 }
 
@@ -49,7 +48,7 @@ static int look_at_inherited(void *context, int fd) {
     (void)context;
     if (is_kept(fd))
         return 0;
-    bool ours = carry_read(fd, &listener, sizeof listener) >= 0;
+    bool ours = listener_read(fd, &listener);
     if (ours)
         hint_set(fd, HINT_LISTENER | HINT_INHERITED);
     if (!ours || listener.adopted)

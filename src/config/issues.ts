@@ -1,6 +1,6 @@
 /** What the schema says against a document, in our words, and the document without it. */
 import * as v from "valibot";
-import { Fault, quoted } from "./fault.ts";
+import { Fault, quoted, shown } from "./fault.ts";
 import type { Way } from "./places.ts";
 import { ACTIONS, ALLOWS, DocumentSchema, RECEIVERS, SLOTS } from "./schema.ts";
 
@@ -84,7 +84,7 @@ function translate({ type, expected, input, message, path }: Issue, shape: Shape
     return { way, part: "value", fault: new Fault(`there is no ${quoted(String(name))}`, shape.wanted(way)) };
   }
   const noun = typeof name === "number" ? String(way.findLast((step) => typeof step === "string")) : name;
-  return { way, part: "value", fault: new Fault(`${noun} is ${valueText(input)}`, message) };
+  return { way, part: "value", fault: new Fault(`${shown(String(noun))} is ${valueText(input)}`, message) };
 }
 
 /** What a key that must be there takes. */

@@ -30,7 +30,7 @@ export class Places {
     readonly file: string,
     text: string,
   ) {
-    this.#text = text;
+    this.#text = text.replace(/^\ufeff/, ""); // a byte order mark, which only the other parser takes
   }
 
   /** Where the value begins; for one that is missing, the innermost table or list that should hold it. */

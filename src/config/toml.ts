@@ -18,7 +18,7 @@ import {
   type ServerSettings,
 } from "./configuration.ts";
 import { parseDuration } from "./duration.ts";
-import { Fault, Findings, quoted } from "./fault.ts";
+import { Fault, Findings, quoted, shown } from "./fault.ts";
 import { misshapes, prune } from "./issues.ts";
 import { isRelative, pathFault, templateFault } from "./path.ts";
 import { Places, type Way } from "./places.ts";
@@ -318,14 +318,14 @@ class DocumentReader {
         return { kind: "table", table: name };
       return new Fault(
         `there is no table ${quoted(name)}`,
-        `[[table.${name}.route]], or ${known(this.#document.table)}`,
+        `[[table.${shown(name)}.route]], or ${known(this.#document.table)}`,
       );
     }
     if (text.startsWith("target:")) {
       if (!this.#named.has(name)) {
         return new Fault(
           `there is no target ${quoted(name)}`,
-          `[target.${name}], or ${known(this.#document.target)}`,
+          `[target.${shown(name)}], or ${known(this.#document.target)}`,
         );
       }
       // One whose own settings are wrong has been reported there.

@@ -21,8 +21,8 @@ export function sanitizer(name: string): Need {
 }
 
 /** Compiles inputs, in folder, into a program under the sanitizers of memory and behaviour. */
-export function compileSanitized(output: string, inputs: readonly string[], cwd: string): void {
-  const flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-D_DEFAULT_SOURCE", "-g", "-O1", "-pthread"];
+export function compileSanitized(output: string, inputs: readonly string[], cwd: string, std = "c11"): void {
+  const flags = [`-std=${std}`, "-Wall", "-Wextra", "-Werror", "-D_DEFAULT_SOURCE", "-g", "-O1", "-pthread"];
   const sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
   const built = Bun.spawnSync(["gcc", ...flags, ...sanitize, "-o", output, ...inputs, "-ldl"], { cwd });
   if (built.exitCode !== 0 || built.stderr.length > 0) throw new Error(built.stderr.toString());
