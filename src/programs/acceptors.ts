@@ -1,5 +1,6 @@
 /** The acceptors as the control plane sees them: started, given orders, listened to, and stopped. */
 import { Worker } from "node:worker_threads";
+import { Fd } from "../io/fd.ts";
 import type { Entry } from "../io/journal.ts";
 import { formatFlow } from "../model/flow.ts";
 import { formatReceiver } from "../model/target.ts";
@@ -22,7 +23,8 @@ const SETTLE_MS = 2000;
 
 interface Member {
   readonly worker: Worker;
-  readonly wake: number;
+  /** Ours; the acceptor has a duplicate. Closed once it has stopped. */
+  readonly wake: Fd;
   readonly counters: Counters;
 }
 
@@ -66,7 +68,7 @@ export class Acceptors {
    */
   static async start(host: Host, count: number): Promise<Acceptors> {
     const members = Array.from({ length: count }, (): Member => {
-      const wake = check(native.sb_eventfd(), "eventfd");
+      const wake = Fd.from(native.sb_eventfd(), "eventfd");
       return { worker: new Worker(acceptorScript), wake, counters: new Counters() };
     });
     await Promise.all(members.map(({ worker }) => loaded(worker)));
@@ -83,8 +85,9 @@ export class Acceptors {
       1,
       Math.floor((most - Math.min(RESERVED_FDS, most / 2)) / 2 / this.#members.length),
     );
-    for (const [index, { worker, wake, counters }] of this.#members.entries()) {
-      worker.on("message", (report: Report) => this.#hear(report));
+    for (const [index, member] of this.#members.entries()) {
+      const { worker, wake, counters } = member;
+      worker.on("message", (report: Report) => this.#hear(report, member));
       worker.on("error", (error) => this.#failed(error));
       const order: Order = {
         kind: "serve",
@@ -92,7 +95,7 @@ export class Acceptors {
         sources: sources.filter((source) => source.worker === index),
         strict,
         counters: counters.buffer,
-        wake,
+        wake: duplicate(wake.number),
         waitingMax,
         holders: [],
         adopted: adopted.filter((_, turn) => turn % this.#members.length === index),
@@ -162,7 +165,7 @@ export class Acceptors {
   }
 
   nudge(): void {
-    for (const { wake } of this.#members) native.sb_eventfd_add(wake);
+    for (const { wake } of this.#members) if (wake.open) native.sb_eventfd_add(wake.number);
   }
 
   #order(order: Order): void {
@@ -170,11 +173,12 @@ export class Acceptors {
   }
 
   #orderEach(orderFor: (worker: number) => Order): void {
-    for (const [index, { worker }] of this.#members.entries()) worker.postMessage(orderFor(index));
+    for (const [index, { worker, wake }] of this.#members.entries())
+      if (wake.open) worker.postMessage(orderFor(index));
     this.nudge();
   }
 
-  #hear(report: Report): void {
+  #hear(report: Report, { wake }: Member): void {
     switch (report.kind) {
       case "loaded":
         return;
@@ -209,6 +213,7 @@ export class Acceptors {
       case "released":
         return; // waited for by release()
       case "stopped":
+        wake.close();
         if (--this.#running === 0) this.#finished.resolve(this.#code);
         return;
     }

@@ -69,8 +69,9 @@ function listenerOf(
   const fds = sockets.map(({ fd }) => adoptListener(fd));
   const stored = /^socketbox\.listener\.(.*)$/.exec(decode(name))?.[1];
   const meant = wanted.find((settings) => settings.name === (stored ?? name));
-  const same =
-    meant && formatEndpoint(meant.address, meant.port) === formatEndpoint(place.address, place.port);
+  // A port that the kernel was to choose is the one that it chose then.
+  const port = meant?.port === 0 ? 0 : place.port;
+  const same = meant && formatEndpoint(meant.address, meant.port) === formatEndpoint(place.address, port);
   const settings = same ? meant : { ...LISTENER_DEFAULTS, ...place, name: stored ?? name };
   // What we bound ourselves is still meant only where the file still says so; what a unit binds is the unit's affair.
   return stored === undefined

@@ -4,7 +4,7 @@
  */
 import type { ListenerSettings } from "../config/configuration.ts";
 import { Fd } from "../io/fd.ts";
-import { adoptListener, bindListener, listen, refuseNew } from "../io/listener.ts";
+import { adoptListener, bindListener, listen, placeOf, refuseNew } from "../io/listener.ts";
 import { native } from "../native/library.ts";
 import type { ListenerNumbers } from "./configure.ts";
 import type { Ending, Source } from "./orders.ts";
@@ -113,7 +113,13 @@ export function closeListeners(listeners: readonly Listener[]): void {
 function bind(settings: ListenerSettings, { workers, ending }: Binding): Listener {
   const reusePort = settings.reusePort || workers > 1;
   using bound = new DisposableStack();
-  const fds = Array.from({ length: workers }, () => bound.use(bindListener({ ...settings, reusePort })));
+  const first = bound.use(bindListener({ ...settings, reusePort }));
+  // Where the kernel chooses a port, it chooses one for all.
+  const { port } = settings.port === 0 ? placeOf(first.number) : settings;
+  const others = Array.from({ length: workers - 1 }, () =>
+    bound.use(bindListener({ ...settings, port, reusePort })),
+  );
+  const fds = [first, ...others];
   bound.move();
   return { id: nextSourceId(), settings, fds, ending, meant: "binding" };
 }

@@ -41,6 +41,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const strict = strictMode(host);
   const inherited = inheritedFds();
   const ready = prepareReady(host);
+  const hangups = options.exec ? undefined : new Hangups(host);
   const numbers = new ListenerNumbers();
 
   // TOML says where to listen and as whom, so it has to be read first. The line format says neither, and is opened
@@ -112,11 +113,29 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   if (takeover && lookout) new Succession(host, lookout, takeover, server);
   const status = describe(options, plan, listeners);
   server.begin(status);
+  hangups?.handle(() => server.hangUp());
   host.log(`ready: ${status}`);
   ready();
   const code = await server.end();
   if (!server.handedOver) takeover?.remove();
   return code;
+}
+
+/** SIGHUP from the first moment on: one that comes before there is anything to reload is remembered. */
+class Hangups {
+  #came = false;
+  #handle = () => {
+    this.#came = true;
+  };
+
+  constructor(host: Host) {
+    host.onSignal("SIGHUP", () => this.#handle());
+  }
+
+  handle(handle: () => void): void {
+    this.#handle = handle;
+    if (this.#came) handle();
+  }
 }
 
 function findPredecessor({ takeover }: ServeOptions, { user }: IdentityRequest): Predecessor | undefined {

@@ -69,14 +69,17 @@ export class Server implements Estate {
 
   /** All is set up, and served. */
   begin(status: string): void {
-    const { host, service, acceptors, file } = this.#parts;
+    const { service, acceptors } = this.#parts;
     service.keepListeners(this.#state.listeners);
     service.keepRegistries(this.#parts.registrar?.registries ?? []);
-    host.onSignal("SIGHUP", () => {
-      if (!file) host.log("there is no configuration to reload");
-      else this.#reloading = this.#reloading.then(() => this.#reload(file));
-    });
     service.ready(status, acceptors);
+  }
+
+  /** SIGHUP: the configuration is read again. */
+  hangUp(): void {
+    const { host, file } = this.#parts;
+    if (!file) host.log("there is no configuration to reload");
+    else this.#reloading = this.#reloading.then(() => this.#reload(file));
   }
 
   /** Resolves to the exit code. */

@@ -1,8 +1,18 @@
 /** SIGHUP: what can change changes at once, what cannot is refused whole, and no connection notices. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { root, testWith } from "../kit/require.ts";
-import { ask, descriptors, freePort, Running, ready, scratch } from "../kit/running.ts";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { program, root, testWith } from "../kit/require.ts";
+import { ask, bin, descriptors, freePort, must, Running, ready, scratch } from "../kit/running.ts";
 import { load, tool } from "../kit/tools.ts";
 
 const RECEIVER = tool("test/kit/receiver.c");
@@ -35,6 +45,39 @@ async function reload(server: Running): Promise<string> {
 
 const listen = (name: string, port: number) => `[[listen]]\nname = "${name}"\nport = ${port}\n`;
 const route = (to: string, more = "") => `[[route]]\n${more}to = "${to}"\n`;
+
+testWith(program("mkfifo"))(
+  "SIGHUP before the server is ready ends nothing, and is not forgotten",
+  async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    await must(["mkfifo", file]);
+    await using server = new Running([bin("socketbox"), "-f", file]);
+    // Opening the other end succeeds once the server has opened its own. More than a pipe holds goes through only while
+    // somebody reads; the end, without which there is no configuration, comes when the signal has been sent.
+    const fifo = await patiently("ENXIO", () => openSync(file, constants.O_WRONLY | constants.O_NONBLOCK));
+    let text = Buffer.from(`${listen("web", port) + route("deny")}#${" ".repeat(1 << 20)}\n`);
+    while (text.length > 0) text = text.subarray(await patiently("EAGAIN", () => writeSync(fifo, text)));
+    server.kill("SIGHUP");
+    write(file, listen("web", port) + route("deny", "port = 1\n") + route("deny"));
+    closeSync(fifo);
+    await server.until(/: ready: [\s\S]*reloaded: \+1 route/);
+    expect(await server.stop()).toBe(0);
+  },
+);
+
+/** Tries until it works, as long as it fails with this code. */
+async function patiently<Result>(code: string, attempt: () => Result): Promise<Result> {
+  for (;;) {
+    try {
+      return attempt();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== code) throw error;
+      await Bun.sleep(2);
+    }
+  }
+}
 
 describe("a reload", () => {
   test("says what has changed, and changes nothing when nothing has", async () => {

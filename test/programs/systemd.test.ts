@@ -163,6 +163,24 @@ describe("the manager", () => {
     for (const before = signs(); signs() < before + 3; ) await Bun.sleep(20);
   });
 
+  test("keeps a listener whose port the kernel has chosen, with its port, over restarts and reloads", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    await using _k = await receiver(folder.file("k"));
+    const text = `[server]\nworkers = 2\n${listen("web", 0)}${route(`unix:${folder.file("k")}`)}`;
+    const file = write(folder, text);
+    const start = () => passing("socketbox", ["-f", file], manager.stored, { env: manager.env });
+    const first = start();
+    const [, port] = await first.until(/: ready: \[::\]:(\d+)/);
+    while (manager.stored.length < 2) await Bun.sleep(2);
+    await first.stop();
+    await using second = start();
+    await second.until(new RegExp(`: ready: \\[::\\]:${port}; `));
+    second.kill("SIGHUP");
+    await second.until(/reloaded: nothing changed/);
+    for (let n = 1; n <= 20; n++) expect(await ask(Number(port), `127.0.0.${n}`)).toBe("k");
+  });
+
   test("keeps registries and registrations: a receiver outlives the server that it registered with", async () => {
     using folder = scratch();
     using manager = new FakeManager(folder.file("notify"));
