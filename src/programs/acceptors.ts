@@ -13,7 +13,15 @@ import type { StrictMode } from "../wire/handoff.ts";
 import type { ListenerNumbers } from "./configure.ts";
 import { EXIT, type Host } from "./host.ts";
 import type { WorkerSource } from "./listeners.ts";
-import { type Adopted, type Change, COUNTERS, Counters, type Order, type Report } from "./orders.ts";
+import {
+  type Adopted,
+  type Change,
+  COUNTERS,
+  type Counter,
+  Counters,
+  type Order,
+  type Report,
+} from "./orders.ts";
 
 /** Descriptors kept free of waiting connections, for everything else that needs one; where there are few, half. */
 const RESERVED_FDS = 256;
@@ -142,6 +150,10 @@ export class Acceptors {
     this.#exitWhenLost = exitWhenLost;
     this.#announce = stopping;
     const code = await this.#finished.promise;
+    if (this.#members.length > 1) {
+      for (const [index, { counters }] of this.#members.entries())
+        this.#host.log(`acceptor ${index + 1}: ${summaryOf((counter) => counters.get(counter))}`);
+    }
     this.#host.log(`stopped: ${this.summary}`);
     return code;
   }
@@ -228,13 +240,16 @@ export class Acceptors {
 
   /** What has become of all connections so far. */
   get summary(): string {
-    return COUNTERS.map((counter) => {
-      const sum = this.#members.reduce((total, { counters }) => total + counters.get(counter), 0);
-      return `${sum} ${counter}`;
-    })
-      .filter((text, index) => index === 0 || !text.startsWith("0 "))
-      .join(", ");
+    return summaryOf((counter) =>
+      this.#members.reduce((total, { counters }) => total + counters.get(counter), 0),
+    );
   }
+}
+
+function summaryOf(count: (counter: Counter) => number): string {
+  return COUNTERS.map((counter) => `${count(counter)} ${counter}`)
+    .filter((text, index) => index === 0 || !text.startsWith("0 "))
+    .join(", ");
 }
 
 type Answer<Kind extends Report["kind"]> = Extract<Report, { readonly kind: Kind }>;
