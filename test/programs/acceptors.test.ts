@@ -31,5 +31,5 @@ test("once an acceptor has stopped, nothing is written any more to the number th
   acceptors.hold(1, others[0]!.number);
   const read = others.map(({ number }) => native.sb_read(number, new Uint8Array(8), 8));
   expect(read).toEqual(others.map(() => -ERRNO.EAGAIN));
-  expect(log).toEqual([expect.stringMatching(/^stopped: 0 accepted/)]);
+  expect(log.at(-1)).toBe("stopped: 0 accepted");
 });
