@@ -1,6 +1,7 @@
 /**
  * What accepting and handing off costs: the server's CPU time for each connection, beside the floor (floor.c), in
- * interleaved runs with the same receiver and the same clients. See README.md.
+ * interleaved runs with the same receiver and the same clients; and, to tell how much of that is scheduling, beside
+ * the floor under SCHED_BATCH. See README.md.
  *
  *     bench/serve.ts [ROUNDS [CLIENTS_AT_A_TIME]]
  */
@@ -27,24 +28,30 @@ interface Server {
 
 ownNetwork(import.meta.path);
 using folder = scratch();
-await using receivers = new AsyncDisposableStack();
+await using started = new AsyncDisposableStack();
 const receiver = async (name: string): Promise<string> => {
   const path = folder.file(name);
-  const running = receivers.use(new Running([tool("test/kit/receiver.c"), path]));
+  const running = started.use(new Running([tool("test/kit/receiver.c"), path]));
   await running.until(/ready/);
   return path;
 };
 
-const [floorPort, ourPort] = [await freePort(), await freePort()];
-await using floor = new Running([tool("bench/floor.c"), String(floorPort), await receiver("floor.sock")]);
-await floor.until(/ready/);
+const floor = async (name: string, ...under: string[]): Promise<Server> => {
+  const port = await freePort();
+  const command = [...under, tool("bench/floor.c"), String(port), await receiver(name)];
+  const running = started.use(new Running(command));
+  await running.until(/ready/);
+  return { name, port, pid: running.pid };
+};
+
+const plain = await floor("floor");
+const patient = await floor("patient", "chrt", "--batch", "0");
+const ourPort = await freePort();
 const config = folder.file("routes.toml");
 writeFileSync(config, routesTo(await receiver("ours.sock")));
 await using ours = await ready("socketbox", ["-f", config, "-p", String(ourPort)]);
-const servers: readonly Server[] = [
-  { name: "floor", port: floorPort, pid: floor.pid },
-  { name: "socketbox", port: ourPort, pid: ours.pid },
-];
+const socketbox: Server = { name: "socketbox", port: ourPort, pid: ours.pid };
+const servers = [plain, patient, socketbox];
 
 console.log(`CPU time of the server for each connection, ${ROUTES} routes, median of ${ROUNDS} runs`);
 for (const { name, atATime, count, most } of CASES) {
@@ -61,12 +68,13 @@ for (const { name, atATime, count, most } of CASES) {
       lost += count - outcome.served;
     }
   }
-  const [least, own] = servers.map((server) => median(times.get(server)!));
+  const [least, batch, own] = servers.map((server) => median(times.get(server)!));
   const ratio = own! / least!;
   const verdict = ratio <= most && lost === 0 ? "holds" : "DOES NOT HOLD";
   console.log(
     `${name.padEnd(24)} floor ${least!.toFixed(1)} us, socketbox ${own!.toFixed(1)} us: ` +
-      `x ${ratio.toFixed(2)} (at most ${most}), ${lost} lost: ${verdict}`,
+      `x ${ratio.toFixed(2)} (at most ${most}), ${lost} lost: ${verdict}; ` +
+      `floor under SCHED_BATCH ${batch!.toFixed(1)} us: x ${(own! / batch!).toFixed(2)}`,
   );
 }
 
