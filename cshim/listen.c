@@ -159,7 +159,7 @@ int sb_own_unix(const char *path, uint32_t mode, uint32_t uid, uint32_t gid) {
         return -ENOTSOCK;
     if (info.st_uid != geteuid())
         return -EPERM;
-    if (fchownat(file, "", uid, gid, AT_EMPTY_PATH) < 0)
+    if ((uid != UINT32_MAX || gid != UINT32_MAX) && fchownat(file, "", uid, gid, AT_EMPTY_PATH) < 0)
         return -errno;
     /* There is no fchmod for O_PATH; by this name it reaches the very file that is open. In a chroot without
      * /proc it has to go by the path. */

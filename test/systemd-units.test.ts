@@ -1,10 +1,10 @@
 /** docs/systemd/: the units say what systemd understands, leave little exposed, and start programs as these take it. */
 import { describe, expect, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { passing } from "./kit/passed.ts";
 import { program, root, testWith } from "./kit/require.ts";
-import { ask, bin, freePort, must, ROOT, ready, run, scratch } from "./kit/running.ts";
+import { ask, bin, freePort, must, ROOT, Running, ready, run, scratch } from "./kit/running.ts";
 import { boundUnix } from "./kit/sockets.ts";
 
 const UNITS = join(ROOT, "docs/systemd");
@@ -31,6 +31,67 @@ function unitsIn(folder: string): string[] {
 function execStart(name: string): string[] {
   const text = readFileSync(join(UNITS, name), "utf8").replaceAll("\\\n", " ");
   return /^ExecStart=(.*)$/m.exec(text)![1]!.split(/\s+/);
+}
+
+/** System calls by group, as this systemd knows them; a group may hold others. */
+async function callGroups(): Promise<ReadonlyMap<string, readonly string[]>> {
+  const groups = new Map<string, string[]>();
+  let group: string[] = [];
+  for (const line of (await must(["systemd-analyze", "--no-pager", "syscall-filter"])).split("\n")) {
+    const name = /^(@[\w-]+)/.exec(line)?.[1];
+    if (name) {
+      group = [];
+      groups.set(name, group);
+    } else if (/^ +[@\w]/.test(line)) group.push(line.trim());
+  }
+  return groups;
+}
+
+/** What SystemCallFilter= of a unit lets through (systemd.exec(5)): the first line begins a list, `~` takes away. */
+async function allowedCalls(name: string): Promise<Set<string>> {
+  const groups = await callGroups();
+  const callsOf = (word: string): string[] =>
+    word.startsWith("@") ? (groups.get(word) ?? []).flatMap(callsOf) : [word];
+  const allowed = new Set(callsOf("@default"));
+  for (const [, sign, words] of readFileSync(join(UNITS, name), "utf8").matchAll(
+    /^SystemCallFilter=(~?)(.*)$/gm,
+  ))
+    for (const call of words!.split(" ").flatMap(callsOf))
+      if (sign) allowed.delete(call);
+      else allowed.add(call);
+  return allowed;
+}
+
+/** Calls, and families of sockets, that the unit of a traced program would have refused. */
+async function refusedBy(name: string, trace: string): Promise<{ calls: string[]; families: string[] }> {
+  const allowed = await allowedCalls(name);
+  const families = /^RestrictAddressFamilies=(.*)$/m.exec(readFileSync(join(UNITS, name), "utf8"))![1]!;
+  const text = readFileSync(trace, "utf8");
+  const found = (pattern: RegExp) => [...new Set([...text.matchAll(pattern)].map(([, word]) => word!))];
+  return {
+    calls: found(/^\d+ +(?:<\.\.\. )?([a-z]\w*)[( ]/gm).filter((call) => !allowed.has(call)),
+    families: found(/\bsocket\((AF_\w+)/g).filter((family) => !families.split(" ").includes(family)),
+  };
+}
+
+interface Traced extends AsyncDisposable {
+  readonly running: Running;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** Starts one of our programs under strace(1), and waits until it is ready. */
+async function traced(trace: string, name: string, args: readonly string[]): Promise<Traced> {
+  const running = new Running(["strace", "-f", "-qq", "-o", trace, bin(name), ...args]);
+  await running.until(/: ready: /);
+  const pid = Number(/^\d+/.exec(readFileSync(trace, "utf8"))![0]);
+  return {
+    running,
+    kill: (signal) => void process.kill(pid, signal),
+    [Symbol.asyncDispose]: async () => {
+      if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");
+      await running.ended();
+    },
+  };
 }
 
 describe("the units", () => {
@@ -111,5 +172,55 @@ describe("the units", () => {
     const port = await freePort();
     await using _server = await ready("socketbox", ["-p", String(port), "-S", folder.file("box")]);
     expect(await ask(port, "127.0.0.1")).toBe("daemon --inetd --base-path=/srv/git /srv/git\n");
+  });
+
+  const strace = testWith(program("systemd-analyze"), program("strace"));
+
+  strace("refuse the server no system call that it makes", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    writeFileSync(
+      file,
+      `[server]\nworkers = 2\n[[listen]]\nport = ${port}\n[[route]]\nto = "slot:1"\n` +
+        `[[registry]]\npath = "${folder.file("registry")}"\n[[registry.allow]]\nslot = 1\n`,
+    );
+    const args = ["-f", file, "--takeover", folder.file("takeover")];
+    await using first = await traced(folder.file("first"), "socketbox", args);
+    await using _receiver = await ready("socketbox-inetd-p", [folder.file("registry"), "1", "echo", "x"]);
+    expect(await ask(port, "127.0.0.1")).toBe("x\n");
+    writeFileSync(file, readFileSync(file, "utf8").replace('"slot:1"', '"deny"'));
+    first.kill("SIGHUP");
+    await first.running.until(/: reloaded: /);
+    await using second = await traced(folder.file("second"), "socketbox", args);
+    expect(await first.running.ended()).toBe(0);
+    second.kill("SIGTERM");
+    expect(await second.running.ended()).toBe(0);
+    for (const trace of ["first", "second"])
+      expect(await refusedBy("socketbox.service", folder.file(trace))).toEqual({ calls: [], families: [] });
+    // By the unit of another program something would be.
+    expect(await refusedBy("socketbox-git.service", folder.file("first"))).toEqual({
+      calls: ["seccomp"],
+      families: ["AF_INET6"],
+    });
+  });
+
+  strace("refuse the relay and the receiver none either", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    const receiving = [folder.file("end"), "/bin/echo", "x"];
+    await using inetd = await traced(folder.file("inetd"), "socketbox-inetd", receiving);
+    await using _behind = await ready("socketbox", ["-p", String(other), "-S", folder.file("end")]);
+    const relaying = ["-s", folder.file("r"), "--to", `localhost:${other}`];
+    await using relay = await traced(folder.file("relay"), "socketbox-relay", relaying);
+    await using _server = await ready("socketbox", ["-p", String(port), "-S", folder.file("r")]);
+    expect(await ask(port, "127.0.0.1")).toBe("x\n");
+    for (const { kill, running } of [relay, inetd]) {
+      kill("SIGTERM");
+      expect(await running.ended()).toBe(0);
+    }
+    const none = { calls: [], families: [] };
+    expect(await refusedBy("socketbox-relay.service", folder.file("relay"))).toEqual(none);
+    expect(await refusedBy("socketbox-git.service", folder.file("inetd"))).toEqual(none);
   });
 });

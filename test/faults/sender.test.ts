@@ -1,8 +1,9 @@
 /** Messages that a hostile process puts into a receiver's mailbox, which its mode lets it. */
 import { expect } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readlinkSync, writeFileSync } from "node:fs";
+import { ANSWERS, pythonCommand } from "../kit/python.ts";
 import { program, testWith } from "../kit/require.ts";
-import { descriptors, ready, run, scratch } from "../kit/running.ts";
+import { descriptors, freePort, Running, ready, run, scratch } from "../kit/running.ts";
 
 testWith(program("python3"))("socketbox-inetd drops every message that brings no connection", async () => {
   using folder = scratch();
@@ -52,6 +53,38 @@ answer("unix stream", passed(b"\\0"))
 answer("64 KiB", passed(b"y" * 65536))
 answer("of 253", passed(b"\\0", [file.fileno()] * 252))
 `;
+
+testWith(program("python3"))("so does the relay", async () => {
+  using folder = scratch();
+  const behind = await freePort();
+  await using target = new Running(pythonCommand(ANSWERS, behind));
+  await target.until(/ready/);
+  await using relay = await ready("socketbox-relay", [
+    ...["-s", folder.file("r")],
+    ...["--to", `127.0.0.1:${behind}`],
+  ]);
+  const before = sockets(relay.pid);
+  writeFileSync(folder.file("sender.py"), SENDER);
+  const { code, out } = await run(["python3", folder.file("sender.py"), folder.file("r")]);
+  expect({ code, out }).toEqual({ code: 0, out: "unix stream: k\n64 KiB: k\nof 253: k\n" });
+  await relay.until(/(?: end: .*\n[\s\S]*){3}/);
+  expect(sockets(relay.pid)).toBe(before);
+  const dropped = (reason: string) => relay.log.split(`dropped a message: ${reason}`).length - 1;
+  expect(dropped("there is no socket in it")).toBe(3);
+  expect(dropped("what is in it is not a connection")).toBe(4);
+  expect(await relay.stop()).toBe(0);
+});
+
+/** Sockets that a process has open. */
+function sockets(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).filter((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith("socket:");
+    } catch {
+      return false; // closed meanwhile
+    }
+  }).length;
+}
 
 for (const [name, more] of [
   ["socketbox-inetd", ["echo", "served"]],
