@@ -172,6 +172,7 @@ export const NEEDED_CALLS: Numbers = {
   set_robust_list: [273, 99],
   rseq: [334, 293],
   sched_yield: [24, 124],
+  sched_setscheduler: [144, 119],
   sched_getaffinity: [204, 123],
   getpid: [39, 172],
   gettid: [186, 178],
