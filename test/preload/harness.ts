@@ -153,7 +153,8 @@ export function askPath(path: string, enough: string): Promise<string> {
   return exchange({ path }, "", enough);
 }
 
-function exchange(to: NetConnectOpts, text: string, enough?: string): Promise<string> {
+/** Connects, sends text, and tells what comes back, as ask does. */
+export function exchange(to: NetConnectOpts, text: string, enough?: string): Promise<string> {
   return new Promise((resolve, reject) => {
     let answer = "";
     const socket = connect(to, () => socket.write(Buffer.from(text, "latin1")));

@@ -1,0 +1,75 @@
+/**
+ * A daemon in a root that has musl and no glibc at all, behind the real server: the loader of Debian's package `musl`,
+ * a daemon linked to it dynamically, and the library for musl. There is no network where the daemon runs, so that a
+ * real bind would serve nobody; the server stands outside.
+ */
+import { expect } from "bun:test";
+import { copyFileSync, existsSync, mkdirSync, realpathSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { compileFor, HERE } from "../kit/builds.ts";
+import { Namespace } from "../kit/namespace.ts";
+import { type Need, root as privileged, program, testWith } from "../kit/require.ts";
+import { bin, freePort, type Running, ready, scratch } from "../kit/running.ts";
+import { CLIENT, FROM, SERVER } from "./daemons/daemon.ts";
+import { askOften, exchange, library, mapOf, until } from "./harness.ts";
+
+const LOADER = "/lib/ld-musl-x86_64.so.1";
+const musl: Need = { name: "package musl", met: existsSync(LOADER) };
+const inRoot = testWith(privileged, program("chroot"), program("unshare"), musl);
+
+/** Fills a folder with the loader, the daemon, and the library for musl at this path. */
+function makeRoot(root: string, libraryPath: string): void {
+  for (const folder of ["lib", "bin", "run", dirname(libraryPath)])
+    mkdirSync(join(root, folder), { recursive: true });
+  copyFileSync(realpathSync(LOADER), join(root, LOADER));
+  copyFileSync(join(HERE, "libsocketbox-preload-musl.so"), join(root, libraryPath));
+  compileFor("x86_64-linux-musl", join(root, "bin/daemon"), join(import.meta.dir, "daemons/server.c"));
+}
+
+/** 200 clients, 20 at a time, half of them from CLIENT: each is answered with its own address. */
+async function serveThrough(path: string, daemon: Running): Promise<void> {
+  await until("the daemon listens", () => existsSync(path));
+  const port = await freePort();
+  await using _server = await ready("socketbox", ["-l", "::", "-p", `${port}`, "-S", path]);
+  let turn = 0;
+  const ipv4 = { port, host: SERVER, localAddress: CLIENT };
+  const answers = await askOften(200, () => exchange(turn++ % 2 ? ipv4 : { port, host: "::1" }, "?\n"));
+  expect(answers.filter((answer) => !FROM.test(answer))).toEqual([]);
+  expect([...new Set(answers)].sort()).toEqual(["from ::1.", `from ::ffff:${CLIENT}.`]);
+  daemon.kill("SIGTERM");
+  expect(await daemon.ended()).toBe(0);
+  expect(existsSync(path)).toBe(false);
+}
+
+for (const how of ["select", "poll", "epoll"]) {
+  inRoot(`socketbox-preload chroot ROOT runs a daemon of musl that uses ${how}`, async () => {
+    using place = scratch();
+    makeRoot(place.path, library); // where the library for glibc is outside
+    await using nowhere = await Namespace.isolated();
+    const command = ["--map", "80=/run/web.sock", "chroot", place.path, "/bin/daemon", how];
+    await using daemon = nowhere.start([bin("socketbox-preload"), ...command]);
+    await serveThrough(place.file("run/web.sock"), daemon);
+  });
+}
+
+inRoot("the loader of musl takes the library by itself, without a program of ours", async () => {
+  using place = scratch();
+  makeRoot(place.path, "/lib/preload.so");
+  await using nowhere = await Namespace.isolated();
+  const command = ["chroot", place.path, LOADER, "--preload", "/lib/preload.so", "/bin/daemon", "epoll"];
+  const map = mapOf({ 80: "/run/web.sock" });
+  await using daemon = nowhere.start(command, { env: { SOCKETBOX_MAP: map } });
+  await serveThrough(place.file("run/web.sock"), daemon);
+});
+
+inRoot("a map that cannot be honoured is an error of bind there, too", async () => {
+  using place = scratch();
+  makeRoot(place.path, "/lib/preload.so");
+  await using nowhere = await Namespace.isolated();
+  const command = ["chroot", place.path, LOADER, "--preload", "/lib/preload.so", "/bin/daemon", "poll"];
+  const env = { SOCKETBOX_MAP: mapOf({ 80: "/none/web.sock" }) };
+  expect(await nowhere.run(command, { env })).toEqual({
+    code: 1,
+    out: "listen: No such file or directory\n",
+  });
+});
