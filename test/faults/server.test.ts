@@ -130,11 +130,15 @@ describe("while connections wait", () => {
     const { running, port } = await serverTo(folder.file("r"));
     await using server = running;
     const clients: Bun.Socket[] = [];
-    for (let i = 0; i < 100; i++)
-      clients.push(await Bun.connect({ hostname: "127.0.0.1", port, socket: { data: () => {} } }));
+    const ports: number[] = [];
+    for (let i = 0; i < 100; i++) {
+      const client = await Bun.connect({ hostname: "127.0.0.1", port, socket: { data: () => {} } });
+      clients.push(client);
+      ports.push(client.localPort);
+    }
     await using late = await describing(folder.file("r"));
     const seen = await seenBy(late, clients.length);
-    expect(seen.map(({ remote: [, port] }) => port)).toEqual(clients.map(({ localPort }) => localPort));
+    expect(seen.map(({ remote: [, port] }) => port)).toEqual(ports);
     for (const client of clients) client.end();
     expect(await totals(server)).toEqual({ accepted: 100, delivered: 100 });
   });
