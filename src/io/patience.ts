@@ -11,7 +11,7 @@ import type { Reactor } from "./reactor.ts";
 
 const LOOK_MS = 100;
 
-/** From so many connections on, between two looks, the thread is patient. Fewer cost a seventh of a processor at most. */
+/** From so many connections on, between two looks, it is patient. Fewer cost a seventh of a processor at most. */
 const MANY = 1000;
 
 export class Patience {
