@@ -10,7 +10,7 @@ import { bin, freePort, must, Running, ready, scratch } from "../../test/kit/run
 import { tool } from "../../test/kit/tools.ts";
 import { cpuMicroseconds, median, ownNetwork } from "../measure.ts";
 
-const [rounds = "11", seconds = "2", only] = process.argv.slice(2);
+const [rounds = "25", seconds = "1", only] = process.argv.slice(2);
 const ROUNDS = Number(rounds);
 const CONNECTIONS = 32;
 const LEAST_THROUGHPUT = 0.98;
