@@ -1,0 +1,413 @@
+/** One way to one receiver, with real connections: what it promises about order, waiting, and giving up. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { renameSync, rmSync } from "node:fs";
+import { Delivery, type DeliveryEvents } from "../../src/io/deliver.ts";
+import { Fd, liveFds } from "../../src/io/fd.ts";
+import { ANYBODY } from "../../src/io/mailbox.ts";
+import { Reactor } from "../../src/io/reactor.ts";
+import { SOCK } from "../../src/io/socket.ts";
+import { type Receiver, type Target, targetOf } from "../../src/model/target.ts";
+import { check, errnoName } from "../../src/native/errno.ts";
+import { native } from "../../src/native/library.ts";
+import { FLOW_FD_WORD } from "../../src/native/structs.ts";
+import { FLOW_WORDS, flowOf } from "../../src/routing/record.ts";
+import { Room } from "../../src/routing/room.ts";
+import type { ProxyEnds } from "../../src/wire/proxy.ts";
+import { RECEIVER_QUEUE } from "../faults/kit.ts";
+import { freePort, scratch } from "../kit/running.ts";
+import { boundUnix, listenTcp } from "../kit/sockets.ts";
+
+const LOCALHOST = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1);
+const FOR_EVER: Target = { ...targetOf({ kind: "fd", fd: 0 }), name: "t", waitMs: 1e9 };
+
+let stack: DisposableStack;
+let reactor: Reactor;
+let before: number;
+let folder: ReturnType<typeof scratch>;
+let listener: Fd;
+let port: number;
+
+beforeEach(async () => {
+  before = liveFds();
+  stack = new DisposableStack();
+  folder = stack.use(scratch());
+  reactor = stack.use(new Reactor());
+  port = await freePort();
+  listener = stack.use(listenTcp(port));
+});
+
+afterEach(() => {
+  stack.dispose();
+  expect(liveFds()).toBe(before); // no delivery keeps a descriptor
+});
+
+/** A connection that has been accepted, and its client. */
+interface Pair {
+  readonly flow: Uint32Array;
+  readonly client: Fd;
+  /** The client's port, by which it is known. */
+  readonly id: number;
+}
+
+function connection(): Pair {
+  const client = stack.use(
+    Fd.from(native.sb_connect_inet(LOCALHOST, 0, port, null, 0, -1), "connect to the listener"),
+  );
+  const flow = new Uint32Array(FLOW_WORDS);
+  check(native.sb_accept(listener.number, flow, 1, 0), "accept");
+  return { flow, client, id: flowOf(flow, 0, 0).remotePort };
+}
+
+/** What a delivery tells, in the order in which it does. */
+interface Told {
+  readonly gaveUp: string[];
+  readonly ways: string[];
+  waiting: number;
+  delivered: number;
+  lost: number;
+  readonly proxied: Map<number, ProxyEnds>;
+}
+
+function made(receiver: Receiver, settings: Partial<Target> = {}, holderOf?: () => number | undefined) {
+  const told: Told = { gaveUp: [], ways: [], waiting: 0, delivered: 0, lost: 0, proxied: new Map() };
+  const events: DeliveryEvents = {
+    gaveUp: (reason, target, flows, at) =>
+      void told.gaveUp.push(`${reason} ${target} ${flowOf(flows, at, 0).remotePort}`),
+    waiting: (change) => {
+      told.waiting += change;
+    },
+    delivered: (count) => {
+      told.delivered += count;
+    },
+    way: (name, step, errno) => void told.ways.push(`${name} ${step} ${errno ? errnoName(errno) : "well"}`),
+    proxied: told.proxied,
+    lost: () => {
+      told.lost++;
+    },
+  };
+  const target = { ...FOR_EVER, receivers: [receiver], ...settings };
+  const room = new Room(target.queue, false, { free: 1e9, shared: false });
+  const around = { reactor, events, holderOf: holderOf ?? (() => undefined) };
+  const delivery = new Delivery(target, receiver, around, room, "t");
+  stack.defer(() => delivery.close("shutdown"));
+  return { delivery, told, room, target };
+}
+
+const to = (name: string, settings: Partial<Target> = {}) =>
+  made({ kind: "unix", path: folder.file(name) }, settings);
+
+function mailbox(name: string): Fd {
+  return stack.use(boundUnix(folder.file(name)));
+}
+
+/** Hands connections off in one batch; returns who they are. */
+function hand({ delivery }: { delivery: Delivery }, count: number): number[] {
+  return handAll(
+    delivery,
+    Array.from({ length: count }, () => connection()),
+  );
+}
+
+function handAll(delivery: Delivery, pairs: readonly Pair[]): number[] {
+  for (const [index, { flow }] of pairs.entries()) expect(delivery.add(flow, 0, 0)).toBe(index === 0);
+  delivery.flush();
+  return pairs.map(({ id }) => id);
+}
+
+/** Who lies in a mailbox; up to `most` of them are taken out. */
+function taken(fd: Fd, most = 1000): number[] {
+  const flow = new Uint32Array(FLOW_WORDS);
+  const ids: number[] = [];
+  while (ids.length < most && native.sb_receive_fds(fd.number, flow, 1, 2, ANYBODY, null) === 1) {
+    ids.push(flowOf(flow, 0, 0).remotePort);
+    native.sb_close(flow[FLOW_FD_WORD]! | 0);
+  }
+  return ids;
+}
+
+/** Takes from a mailbox, and lets the delivery have its turns, until so many have come. */
+function drained(fd: Fd, told: Told, count: number): number[] {
+  const ids: number[] = [];
+  while (ids.length < count) {
+    const some = taken(fd, 3);
+    ids.push(...some);
+    if (told.waiting > 0) reactor.turn(); // it would wait for ever where there is nothing to wait for
+  }
+  expect(taken(fd)).toEqual([]);
+  return ids;
+}
+
+const gone = (ids: readonly number[], reason: string) => ids.map((id) => `${reason} t ${id}`);
+
+describe("a receiver that is there", () => {
+  test("gets connections in the order in which they came, batch after batch", () => {
+    const box = mailbox("r");
+    const way = to("r");
+    const ids = [...hand(way, 3), ...hand(way, 1), ...hand(way, 4)];
+    expect(taken(box)).toEqual(ids);
+    expect(way.told).toMatchObject({ delivered: 8, waiting: 0, gaveUp: [], ways: [] });
+  });
+
+  test("and has no more room gets the rest when it has, in order, and nobody asks it in vain", () => {
+    const box = mailbox("r");
+    const way = to("r");
+    const ids = [...hand(way, RECEIVER_QUEUE + 20), ...hand(way, 5)];
+    expect(way.told).toMatchObject({ delivered: RECEIVER_QUEUE, waiting: 25 });
+    expect(way.delivery).toMatchObject({ waiting: 25, load: 25, missing: false });
+    expect(drained(box, way.told, ids.length)).toEqual(ids);
+    expect(way.told).toMatchObject({ delivered: ids.length, waiting: 0, gaveUp: [] });
+    expect(way.room.waiting).toBe(0);
+  });
+
+  test("counts what waits as long as it waits, and no longer", () => {
+    const box = mailbox("r");
+    const way = to("r");
+    hand(way, RECEIVER_QUEUE + 3);
+    expect(way.room.waiting).toBe(3);
+    taken(box);
+    for (let left = 3; left > 0; left = way.told.waiting) {
+      expect(way.room.waiting).toBe(left);
+      reactor.turn();
+    }
+    expect(way.room.waiting).toBe(0);
+  });
+});
+
+describe("the queue", () => {
+  test("is bounded in number: the last to come are given up", () => {
+    const way = to("r", { queue: 5 });
+    const ids = hand(way, 8);
+    expect(way.told.gaveUp.sort()).toEqual(gone(ids.slice(5), "queue-full").sort());
+    expect(way.told.waiting).toBe(5);
+    const more = hand(way, 2);
+    expect(way.told.gaveUp.slice(3).sort()).toEqual(gone(more, "queue-full").sort());
+    const box = mailbox("r");
+    way.delivery.tick(performance.now());
+    expect(taken(box)).toEqual(ids.slice(0, 5));
+  });
+
+  test("is bounded in age: whoever has waited too long is given up, by whether somebody is there", () => {
+    const way = to("r", { waitMs: 1000 });
+    const ids = hand(way, 2);
+    const now = performance.now();
+    way.delivery.tick(now + 900);
+    expect(way.told.gaveUp).toEqual([]);
+    way.delivery.tick(now + 1001);
+    expect(way.told.gaveUp).toEqual(gone(ids, "no-receiver"));
+    mailbox("r");
+    const late = hand(way, RECEIVER_QUEUE + 2).slice(-2);
+    way.delivery.tick(performance.now() + 1001);
+    expect(way.told.gaveUp.slice(2)).toEqual(gone(late, "timeout"));
+    expect(way.told).toMatchObject({ waiting: 0, delivered: RECEIVER_QUEUE });
+  });
+
+  test("takes other settings at once, and what waits goes on waiting by them", () => {
+    const way = to("r", { waitMs: 1000 });
+    const ids = hand(way, 2);
+    way.delivery.retarget({ ...way.target, waitMs: 5000 });
+    way.delivery.tick(performance.now() + 4000);
+    expect(way.told.gaveUp).toEqual([]);
+    way.delivery.tick(performance.now() + 5001);
+    expect(way.told.gaveUp).toEqual(gone(ids, "no-receiver"));
+  });
+
+  test("lets somebody else have what waits, in order, with its listener and descriptor", () => {
+    const way = to("r");
+    const ids = hand(way, 4);
+    const all = way.delivery.takeWaiting();
+    expect(all.map(({ flow }) => flowOf(flow, 0, 0).remotePort)).toEqual(ids);
+    expect(all.map(({ listener }) => listener)).toEqual([0, 0, 0, 0]);
+    expect(way.told).toMatchObject({ waiting: 0, gaveUp: [] });
+    for (const { flow } of all) expect(native.sb_close(flow[FLOW_FD_WORD]! | 0)).toBe(0);
+  });
+
+  test("gives up what is left when it is closed", () => {
+    const way = to("r");
+    const ids = hand(way, 2);
+    way.delivery.close("shutdown");
+    expect(way.told).toMatchObject({ waiting: 0, gaveUp: gone(ids, "shutdown") });
+  });
+});
+
+describe("a client", () => {
+  test("that resets while it waits is given up, one that only finished sending is delivered", () => {
+    const way = to("r");
+    const [reset, half] = [connection(), connection()];
+    const ids = handAll(way.delivery, [reset, half]);
+    native.sb_shutdown(half.client.number, 1);
+    native.sb_reset(reset.client.take());
+    const box = mailbox("r");
+    way.delivery.tick(performance.now());
+    expect(taken(box)).toEqual([ids[1]!]);
+    expect(way.told).toMatchObject({ gaveUp: gone([ids[0]!], "client-gone"), waiting: 0, delivered: 1 });
+  });
+});
+
+describe("a receiver that goes and comes", () => {
+  test("gets what waited once it is there, and both are told once", () => {
+    const way = to("r");
+    const ids = hand(way, 3);
+    way.delivery.tick(performance.now());
+    expect(way.delivery.missing).toBe(true);
+    expect(way.told.ways).toEqual(["t connect ENOENT"]);
+    const box = mailbox("r");
+    way.delivery.tick(performance.now());
+    expect(taken(box)).toEqual(ids);
+    expect(way.delivery.missing).toBe(false);
+    expect(way.told.ways).toEqual(["t connect ENOENT", "t send well"]);
+  });
+
+  test("is found anew in the middle of a batch", () => {
+    const first = mailbox("r");
+    const way = to("r");
+    const ids = hand(way, 2);
+    expect(taken(first)).toEqual(ids);
+    first.close();
+    rmSync(folder.file("r"));
+    const second = mailbox("r");
+    const more = hand(way, 2);
+    expect(taken(second)).toEqual(more);
+    expect(way.told).toMatchObject({ delivered: 4, gaveUp: [], ways: [] });
+  });
+
+  test("is found by its path although the old one lives on", () => {
+    const old = mailbox("r");
+    const way = to("r");
+    hand(way, 1);
+    const successor = mailbox("new");
+    renameSync(folder.file("new"), folder.file("r"));
+    way.delivery.tick(performance.now());
+    const ids = hand(way, 2);
+    expect(taken(successor)).toEqual(ids);
+    expect(taken(old)).toHaveLength(1);
+  });
+
+  test("that leaves politely keeps what it has, and gets no more", () => {
+    const leaving = mailbox("r");
+    const way = to("r");
+    const had = hand(way, 2);
+    native.sb_shutdown(leaving.number, 0);
+    const waits = hand(way, 2);
+    expect(taken(leaving)).toEqual(had);
+    expect(way.told).toMatchObject({ waiting: 2, gaveUp: [] });
+    leaving.close();
+    rmSync(folder.file("r"));
+    const next = mailbox("r");
+    way.delivery.tick(performance.now());
+    expect(taken(next)).toEqual(waits);
+  });
+
+  test("whose queue dies with it loses that alone", () => {
+    const killed = mailbox("r");
+    const way = to("r");
+    const ids = hand(way, RECEIVER_QUEUE + 4);
+    killed.close();
+    rmSync(folder.file("r"));
+    const next = mailbox("r");
+    way.delivery.tick(performance.now());
+    expect(taken(next)).toEqual(ids.slice(RECEIVER_QUEUE));
+  });
+});
+
+test("an inherited socket whose peer has gone gives up what waits, and says that it is lost, once", () => {
+  const pair = stack.use(listening("s"));
+  const ours = stack.use(Fd.from(native.sb_connect_unix(cText(folder.file("s")), SOCK.seqpacket), "connect"));
+  const flow = new Uint32Array(FLOW_WORDS);
+  check(native.sb_accept(pair.number, flow, 1, 0), "accept");
+  const theirs = new Fd(flow[FLOW_FD_WORD]! | 0);
+  const way = made({ kind: "fd", fd: ours.number });
+  const [first] = hand(way, 1);
+  expect(taken(theirs, 1)).toEqual([first!]);
+  theirs.close();
+  const ids = hand(way, 2);
+  expect(way.told).toMatchObject({ lost: 1, waiting: 0, gaveUp: gone(ids, "receiver-gone") });
+  expect(hand(way, 1).map((id) => `receiver-gone t ${id}`)).toEqual(way.told.gaveUp.slice(2));
+  expect(way.delivery.missing).toBe(true);
+  // The number that it was told stays its owner's.
+  expect(ours.open).toBe(true);
+});
+
+test("a slot's connections wait for whoever registers, and go on to the next holder", () => {
+  let holder: number | undefined;
+  const way = made({ kind: "slot", slot: 7 }, {}, () => holder);
+  const ids = hand(way, 2);
+  expect(way.told).toMatchObject({ waiting: 2, delivered: 0 });
+  const box = mailbox("h");
+  using first = Fd.from(native.sb_connect_unix(cText(folder.file("h")), SOCK.datagram), "connect");
+  holder = first.number;
+  way.delivery.reconnect();
+  expect(taken(box)).toEqual(ids);
+  holder = undefined;
+  way.delivery.reconnect();
+  const late = hand(way, 1);
+  const other = mailbox("o");
+  using second = Fd.from(native.sb_connect_unix(cText(folder.file("o")), SOCK.datagram), "connect");
+  holder = second.number;
+  way.delivery.reconnect();
+  expect(taken(other)).toEqual(late);
+  expect(taken(box)).toEqual([]);
+});
+
+describe("another delivery", () => {
+  test("takes over what waits, in order, and sends it at once", () => {
+    const [missing, there] = [to("m"), to("r")];
+    const box = mailbox("r");
+    const ids = hand(missing, 5);
+    there.delivery.takeOver(missing.delivery, 3);
+    missing.delivery.keep();
+    there.delivery.keep();
+    expect(taken(box)).toEqual(ids.slice(0, 3));
+    expect([missing.told.waiting, there.told.waiting]).toEqual([2, 0]);
+    expect([missing.room.waiting, there.room.waiting]).toEqual([2, 0]);
+  });
+
+  test("gives up what has waited too long, although it stands behind younger ones", () => {
+    const [missing, full] = [to("m", { waitMs: 1000 }), to("r", { waitMs: 1000 })];
+    mailbox("r");
+    const old = hand(missing, 2);
+    const now = performance.now();
+    const young = hand(full, RECEIVER_QUEUE + 1).slice(-1);
+    // As if the first had come 500 ms before.
+    for (const way of [missing, full]) way.delivery.tick(now);
+    full.delivery.takeOver(missing.delivery, 2);
+    missing.delivery.keep();
+    full.delivery.keep();
+    expect(full.told.waiting).toBe(3);
+    full.delivery.tick(performance.now() + 1001);
+    expect(full.told.gaveUp).toEqual(gone([...young, ...old], "timeout"));
+  });
+
+  test("knows of one that takes nothing, until it does", () => {
+    const box = mailbox("r");
+    const way = to("r");
+    hand(way, RECEIVER_QUEUE + 1);
+    way.delivery.tick(performance.now()); // something went since the last
+    expect(way.delivery.stuck).toBe(false);
+    way.delivery.tick(performance.now());
+    expect(way.delivery.stuck).toBe(true);
+    taken(box);
+    reactor.turn();
+    expect(way.delivery.stuck).toBe(false);
+  });
+});
+
+test("is of use while connections come or wait, and not any more after that", () => {
+  mailbox("r");
+  const way = to("r");
+  hand(way, 1);
+  expect(way.delivery.tick(performance.now())).toBe(true);
+  expect(way.delivery.tick(performance.now())).toBe(false);
+  const missing = to("m");
+  hand(missing, 1);
+  for (let i = 0; i < 3; i++) expect(missing.delivery.tick(performance.now())).toBe(true);
+});
+
+function listening(name: string): Fd {
+  const fd = boundUnix(folder.file(name), SOCK.seqpacket);
+  check(native.sb_listen(fd.number, 1), "listen");
+  return fd;
+}
+
+function cText(text: string): Uint8Array {
+  return new TextEncoder().encode(`${text}\0`);
+}
