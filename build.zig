@@ -15,9 +15,10 @@ const Library = struct {
 
 const libraries = [_]Library{
     .{ .name = "socketbox", .root = "cshim", .sources = &.{
-        "about.c",  "accept.c",  "confine.c",  "connect.c",        "descriptor.c",
-        "epoll.c",  "handoff.c", "identity.c", "listen.c",         "program.c",
-        "signal.c", "spawn.c",   "splice.c",   "preload/decide.c", "preload/environment.c",
+        "about.c",               "accept.c",  "confine.c",  "connect.c", "descriptor.c",
+        "epoll.c",               "handoff.c", "identity.c", "listen.c",  "program.c",
+        "relay.c",               "signal.c",  "spawn.c",    "splice.c",  "preload/decide.c",
+        "preload/environment.c",
     } },
     .{ .name = "socketbox-preload", .root = "cshim/preload", .exports = "cshim/preload/exports.map", .sources = &.{
         "accept.c",    "calls.c",       "carry.c",   "connection.c", "decide.c",

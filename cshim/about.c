@@ -30,6 +30,8 @@ int sb_sizeof(int which) {
         return sizeof(struct sb_decision);
     case SB_RELAY:
         return sizeof(struct sb_relay);
+    case SB_PIPES:
+        return sizeof(struct sb_pipes);
     case SB_ANSWER:
         return sizeof(struct sb_answer);
     default:

@@ -49,28 +49,30 @@ static int clear_transparency(int fd, sa_family_t family) {
                       sizeof off);
 }
 
-static int accept_one(int listener, struct sb_flow *flow, int clear_transparent) {
+static int accept_one(int listener, struct sb_flow *flow, int flags) {
     struct sockaddr_storage remote = {0};
     socklen_t length = sizeof remote;
-    SB_CLOSE int fd = accept4(listener, (void *)&remote, &length, SOCK_CLOEXEC);
+    SB_CLOSE int fd = accept4(listener, (void *)&remote, &length,
+                              flags & SB_NONBLOCKING ? SOCK_CLOEXEC | SOCK_NONBLOCK : SOCK_CLOEXEC);
     if (fd < 0)
         return -errno;
     sb_flow_remote(flow, &remote);
     int status = sb_flow_local(fd, flow);
-    if (!status && clear_transparent && clear_transparency(fd, remote.ss_family) < 0)
+    if (!status && flags & SB_CLEAR_TRANSPARENT && clear_transparency(fd, remote.ss_family) < 0)
         status = -errno;
     flow->fd = status ? status : SB_TAKE(fd);
     return 0;
 }
 
-/* Accepts up to max connections, as blocking sockets, which the receivers of the original expect. Returns how
- * many entries of flows are filled; an entry whose fd is negative was lost before it could be had (see
- * above). 0: none is waiting. What stops accepting altogether (EMFILE, ENFILE, ENOBUFS, ENOMEM, a listener
- * gone) is returned as -errno when it is the first thing met, otherwise by the next call. */
-int sb_accept(int listener, struct sb_flow *flows, int max, int clear_transparent) {
+/* Accepts up to max connections, as blocking sockets, which the receivers of the original expect, unless
+ * flags (enum sb_accept_flag) say otherwise. Returns how many entries of flows are filled; an entry whose fd
+ * is negative was lost before it could be had (see above). 0: none is waiting. What stops accepting
+ * altogether (EMFILE, ENFILE, ENOBUFS, ENOMEM, a listener gone) is returned as -errno when it is the first
+ * thing met, otherwise by the next call. */
+int sb_accept(int listener, struct sb_flow *flows, int max, int flags) {
     int count = 0;
     for (int expected = 1; count < expected && count < max;) {
-        int status = accept_one(listener, &flows[count], clear_transparent);
+        int status = accept_one(listener, &flows[count], flags);
         if (status == -EINTR)
             continue;
         if (status == -EAGAIN || status == -EWOULDBLOCK)

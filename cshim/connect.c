@@ -133,13 +133,6 @@ int sb_connect_result(int fd) {
     return getpeername(fd, (void *)&peer, &length) < 0 ? (errno == ENOTCONN ? -EINPROGRESS : -errno) : 0;
 }
 
-/* What a received connection needs before it is relayed: it must never block us, and never wait for more. */
-int sb_prepare_relayed(int fd) {
-    (void)set_on(fd, IPPROTO_TCP, TCP_NODELAY); /* a Unix socket has no such option, and no such delay */
-    return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno
-                                              : 0; /* a socket has no other flag worth asking for first */
-}
-
 int sb_interface_index(const char *name) {
     char text[64];
     snprintf(text, sizeof text, "%s", name);

@@ -36,4 +36,15 @@ void sb_flow_remote(struct sb_flow *flow, const struct sockaddr_storage *remote)
 /* no_new_privs and the system call filter, on every thread of this process, for good. */
 int sb_confine(void);
 
+/* splice.c for relay.c: moves what these events of its two sockets allow, which are watched edge-triggered
+ * for IN, OUT, RDHUP and PRI. Returns which ways have more to move than one turn may. */
+enum { SB_MORE_UP = 1, SB_MORE_DOWN = 2 };
+int sb_move_both(struct sb_relay *relay, struct sb_pipes *pipes, uint32_t client_events,
+                 uint32_t target_events);
+void sb_return_pipe(struct sb_pipes *pipes, struct sb_way *way);
+
+/* A bit of sb_way.seen that epoll(7) has no use for: a short read does not mean that there is no more, as
+ * with a Unix socket, which keeps messages with descriptors apart. */
+#define SB_READ_TO_THE_END (1u << 26)
+
 #endif

@@ -64,12 +64,9 @@ struct sb_way { /* one direction of a relayed connection */
     uint32_t held;   /* bytes in it */
     int32_t urgent;  /* an urgent byte that goes first; -1: none */
     uint32_t state;  /* enum sb_way_state */
-    uint32_t blocked, seen;
-    uint64_t moved; /* bytes that `to` has taken */
-};
-struct sb_relay {
-    struct sb_way up, down; /* client to target, and back */
-    int32_t error, culprit; /* the first error, and the socket that had it */
+    uint32_t blocked, seen; /* `to` takes no more; what epoll has told of `from` so far */
+    uint32_t large;         /* there was more than a buffer holds: better spliced than copied */
+    uint64_t moved;         /* bytes that `to` has taken */
 };
 enum sb_way_state {
     SB_WAY_OPEN,
@@ -78,7 +75,32 @@ enum sb_way_state {
     SB_WAY_DONE,
     SB_WAY_BROKEN
 };
-enum sb_relay_result { SB_RELAY_MORE = 1, SB_RELAY_OVER = 2, SB_RELAY_PIPES = 4 };
+struct sb_relay {           /* a slot of the table of relayed connections */
+    struct sb_way up, down; /* client to target, and back */
+    int32_t error, culprit; /* the first error, and the socket that had it */
+    uint32_t stage;         /* enum sb_relay_stage */
+    uint32_t told;          /* enum sb_relay_news that nobody has looked at yet */
+};
+enum sb_relay_stage {
+    SB_RELAY_FREE,
+    SB_RELAY_WAITING,    /* for a target: the client alone is watched */
+    SB_RELAY_CONNECTING, /* moves as soon as the target is reached */
+    SB_RELAY_HELD,       /* the same, but waits for sb_relay_move */
+    SB_RELAY_MOVING,
+    SB_RELAY_OVER
+};
+enum sb_join_flag { SB_HOLD = 1, SB_UNIX_TARGET = 2 };
+enum sb_relay_news {
+    SB_NEWS_CLIENT = 1, /* something of the client, before a target was reached */
+    SB_NEWS_REACHED = 2,
+    SB_NEWS_FAILED = 4, /* the target was not: error says why */
+    SB_NEWS_OVER = 8
+};
+struct sb_pipes {        /* of all relayed connections of one thread */
+    int32_t count;       /* of idle ones */
+    int32_t open, limit; /* how many there are, and may be */
+    int32_t idle[64][3];
+};
 
 struct sb_answer { /* of sb_resolve; IPv4 addresses are mapped */
     uint32_t token;
@@ -88,8 +110,9 @@ struct sb_answer { /* of sb_resolve; IPv4 addresses are mapped */
     uint32_t scopes[16];
 };
 
+enum sb_accept_flag { SB_CLEAR_TRANSPARENT = 1, SB_NONBLOCKING = 2 };
 enum sb_bind_flag { SB_TRANSPARENT = 1, SB_FREEBIND = 2, SB_REUSE_ADDRESS = 4, SB_REUSE_PORT = 8 };
-enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD, SB_DECISION, SB_RELAY, SB_ANSWER };
+enum sb_struct { SB_FLOW, SB_EVENT, SB_IDENTITY, SB_CHILD, SB_DECISION, SB_RELAY, SB_PIPES, SB_ANSWER };
 
 /* about.c */
 SB_EXPORT int sb_sizeof(int which);
@@ -110,7 +133,7 @@ SB_EXPORT int sb_connect_unix(const char *path, int type);
 SB_EXPORT int sb_inode(const char *path, uint64_t device_inode[2]);
 
 /* accept.c */
-SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int clear_transparent);
+SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int flags);
 
 /* handoff.c: all control messages of the project */
 SB_EXPORT int sb_send_fds(int socket, const int32_t *fds, int count, const void *payload, int length);
@@ -163,16 +186,23 @@ SB_EXPORT int sb_wait(int pidfd, int32_t code_status[2]);
 SB_EXPORT int sb_connect_inet(const uint8_t address[16], uint32_t scope, uint16_t port, const uint8_t *source,
                               int transparent, int sockets);
 SB_EXPORT int sb_connect_result(int fd);
-SB_EXPORT int sb_prepare_relayed(int fd);
 SB_EXPORT int sb_netns_sockets(const char *netns);
 SB_EXPORT int sb_interface_index(const char *name);
 SB_EXPORT int sb_resolve(const char *name, int family, uint32_t token, int answers);
 
 /* splice.c */
 SB_EXPORT int sb_pipe(int32_t pipe[3], int size);
-SB_EXPORT int sb_relay(struct sb_relay *relay, int32_t spare[3], uint32_t client_events,
-                       uint32_t target_events, int budget);
-SB_EXPORT int sb_reset(int fd);
+SB_EXPORT int sb_pipes_close(struct sb_pipes *pipes);
+
+/* relay.c */
+SB_EXPORT int sb_relay_open(int epoll, struct sb_relay *relays, int slot, int client, int nonblocking);
+SB_EXPORT int sb_relay_join(int epoll, struct sb_relay *relays, int slot, int target, int flags);
+SB_EXPORT int sb_relay_leave(struct sb_relay *relays, int slot);
+SB_EXPORT int sb_relay_events(int epoll, struct sb_relay *relays, const struct sb_event *events, int count,
+                              struct sb_pipes *pipes, uint32_t *slots);
+SB_EXPORT int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes);
+SB_EXPORT int sb_relay_close(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int reset,
+                             int shared);
 
 /* signal.c */
 SB_EXPORT int sb_signal_fd(uint64_t signals);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 
@@ -12,14 +13,20 @@
 #define SIOCATMARK 0x8905 /* <asm-generic/sockios.h> */
 #endif
 
-_Static_assert(sizeof(struct sb_way) == 48 && offsetof(struct sb_way, moved) == 40, "way layout");
-_Static_assert(sizeof(struct sb_relay) == 104 && offsetof(struct sb_relay, culprit) == 100, "relay layout");
+_Static_assert(sizeof(struct sb_way) == 56 && offsetof(struct sb_way, moved) == 48, "way layout");
 
 /* As much as the largest pipe that anybody may have (pipe(7)); what a copy takes at a time. */
 enum { CHUNK = 1 << 20, COPY = 16384, PAGE = 4096 };
+/* What one event may move each way, so that other connections get their turn. */
+enum { BUDGET = 4 << 20 };
+/* A large pipe moves more for each call. They are few, because a user who is not root may have 64 MiB in
+ * pipes (pipe(7), pipe-user-pages-soft), and because what waits in them is memory; any further one has the
+ * usual 64 KiB. */
+enum { LARGE = 1 << 20, LARGE_PIPES = 32 };
+enum { IDLE_PIPES = sizeof(((struct sb_pipes *)0)->idle) / sizeof(((struct sb_pipes *)0)->idle[0]) };
 
 /* What says that there is more to learn from reading a socket than the data that has come. */
-enum { NOT_JUST_DATA = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI };
+enum { NOT_JUST_DATA = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI | SB_READ_TO_THE_END };
 
 /* Returns how many pages it holds. A user's pipes together may hold only so much (pipe-user-pages-soft); then
  * it stays as small as it is. */
@@ -36,11 +43,41 @@ int sb_pipe(int32_t pipe[3], int size) {
     return pipe[2];
 }
 
-static void move_pipe(int32_t to[3], int32_t from[3]) {
-    for (int i = 0; i < 3; i++) {
-        to[i] = from[i];
-        from[i] = -1;
+/* Sees to it that the way has a pipe, if there may be one more. */
+static bool take_pipe(struct sb_pipes *pipes, int32_t pipe[3]) {
+    if (pipe[0] >= 0)
+        return true;
+    if (pipes->count > 0) {
+        memcpy(pipe, pipes->idle[--pipes->count], sizeof pipes->idle[0]);
+        return true;
     }
+    if (pipes->open >= pipes->limit || sb_pipe(pipe, pipes->open < LARGE_PIPES ? LARGE : 0) < 0)
+        return false;
+    pipes->open++;
+    return true;
+}
+
+/* Takes it back; what waits in it has nowhere to go any more. */
+void sb_return_pipe(struct sb_pipes *pipes, struct sb_way *way) {
+    if (way->pipe[0] < 0)
+        return;
+    if (!way->held && pipes->count < IDLE_PIPES) {
+        memcpy(pipes->idle[pipes->count++], way->pipe, sizeof pipes->idle[0]);
+    } else {
+        close(way->pipe[0]);
+        close(way->pipe[1]);
+        pipes->open--;
+    }
+    way->pipe[0] = way->pipe[1] = way->pipe[2] = -1;
+    way->held = 0;
+}
+
+/* Closes those that are idle. */
+int sb_pipes_close(struct sb_pipes *pipes) {
+    for (; pipes->count > 0; pipes->count--, pipes->open--)
+        for (int end = 0; end < 2; end++)
+            close(pipes->idle[pipes->count - 1][end]);
+    return 0;
 }
 
 static bool is_over(const struct sb_way *way) {
@@ -149,6 +186,30 @@ static int fill(struct sb_way *way) {
     return (int)count;
 }
 
+/* A small piece costs less as a copy than as two calls of splice(2), and most are small. What `to` does not
+ * take waits in the pipe. Counts as fill does. */
+static int forward(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
+    char buffer[COPY];
+    size_t room = (size_t)way->pipe[2] * PAGE < sizeof buffer ? (size_t)way->pipe[2] * PAGE : sizeof buffer;
+    ssize_t there = recv(way->from, buffer, room, MSG_DONTWAIT);
+    if (there <= 0)
+        return there < 0 ? -errno : 0;
+    way->large = (size_t)there == room;
+    ssize_t sent = send(way->to, buffer, (size_t)there, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && !would_block(errno)) {
+        write_failed(relay, way, errno);
+        return -EAGAIN;
+    }
+    if (sent < 0)
+        sent = 0;
+    way->moved += (uint64_t)sent;
+    *budget -= sent;
+    if (sent < there && write(way->pipe[1], buffer + sent, (size_t)(there - sent)) != there - sent)
+        return -EIO;
+    way->held = (uint32_t)(there - sent);
+    return (int)there;
+}
+
 /* The same without a pipe, for when none can be had: what `to` does not take stays where it is. */
 static int copy(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
     char buffer[COPY];
@@ -184,7 +245,7 @@ static void finish(struct sb_relay *relay, struct sb_way *way, const struct sb_w
 }
 
 /* Moves what can be moved one way; true when it stopped only because the budget is spent. */
-static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back, int32_t spare[3],
+static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back, struct sb_pipes *pipes,
                  int64_t *budget) {
     for (;;) {
         if (!drain(relay, way, budget))
@@ -195,31 +256,31 @@ static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back
         }
         if (*budget <= 0)
             return true;
-        if (way->pipe[0] < 0 && spare[0] >= 0)
-            move_pipe(way->pipe, spare);
-        bool has_pipe = way->pipe[0] >= 0;
-        int count = has_pipe ? fill(way) : copy(relay, way, budget);
+        bool has_pipe = take_pipe(pipes, way->pipe), whole = way->large || way->seen & EPOLLPRI;
+        int count = !has_pipe ? copy(relay, way, budget) : whole ? fill(way) : forward(relay, way, budget);
         if (count == -EINTR)
             continue;
         if (count == -EAGAIN)
             return false;
+        if (whole && count < COPY)
+            way->large = 0;
         if (count < 0)
             read_failed(relay, way, back, -count);
         else if (count == 0)
             way->state = SB_WAY_ENDING;
-        else if (has_pipe && count < way->pipe[2] && !(way->seen & NOT_JUST_DATA)) {
-            /* Each page of a pipe holds a byte at least, so this pipe was not full: the socket has no more.
-             * What comes from now on is a new event, and asking again would only tell us that there is
-             * nothing. */
+        else if (has_pipe && !(way->seen & NOT_JUST_DATA) && (whole ? count < way->pipe[2] : !way->large)) {
+            /* A buffer was not filled, or, as each page of a pipe holds a byte at least, a pipe: the socket
+             * has no more. What comes from now on is a new event, and asking again would only tell us that
+             * there is nothing. */
             drain(relay, way, budget);
             return false;
         }
     }
 }
 
-static bool run(struct sb_relay *relay, struct sb_way *way, struct sb_way *back, int32_t spare[3],
-                uint32_t from_events, uint32_t to_events, int64_t *budget) {
-    way->seen |= from_events & NOT_JUST_DATA;
+static bool run(struct sb_relay *relay, struct sb_way *way, struct sb_way *back, struct sb_pipes *pipes,
+                uint32_t from_events, uint32_t to_events) {
+    way->seen |= from_events & (NOT_JUST_DATA | EPOLLIN);
     if (is_over(way))
         return false;
     /* An error of `to` shows where it is read; where that is over, or it is not to be read, it shows here. */
@@ -231,34 +292,26 @@ static bool run(struct sb_relay *relay, struct sb_way *way, struct sb_way *back,
             return false;
         }
     }
-    bool more = false;
+    int64_t budget = BUDGET;
     if (way->blocked ? to_events & (EPOLLOUT | EPOLLERR | EPOLLHUP) : from_events & (EPOLLIN | NOT_JUST_DATA))
-        more = move(relay, way, back, spare, budget);
-    if (!way->held && way->pipe[0] >= 0 && spare[0] < 0)
-        move_pipe(spare, way->pipe);
-    return more;
+        return move(relay, way, back, pipes, &budget);
+    return false;
 }
 
-/* Moves what can be moved both ways, about `budget` bytes at most, after these events of its two sockets,
- * which are watched edge-triggered for IN, OUT, RDHUP and PRI. `spare` is a pipe to work with; it is taken
- * (-1) when something has to wait in it. Returns a set of enum sb_relay_result. */
-int sb_relay(struct sb_relay *relay, int32_t spare[3], uint32_t client_events, uint32_t target_events,
-             int budget) {
+static void put_pipe_back(struct sb_pipes *pipes, struct sb_way *way) {
+    if (!way->held || is_over(way))
+        sb_return_pipe(pipes, way);
+}
+
+int sb_move_both(struct sb_relay *relay, struct sb_pipes *pipes, uint32_t client_events,
+                 uint32_t target_events) {
     struct sb_way *up = &relay->up, *down = &relay->down;
-    int64_t up_budget = budget, down_budget = budget;
-    bool more = run(relay, up, down, spare, client_events, target_events, &up_budget);
-    more |= run(relay, down, up, spare, target_events, client_events, &down_budget);
-    int result = more ? SB_RELAY_MORE : 0;
+    int more = run(relay, up, down, pipes, client_events, target_events) ? SB_MORE_UP : 0;
+    put_pipe_back(pipes, up);
+    more |= run(relay, down, up, pipes, target_events, client_events) ? SB_MORE_DOWN : 0;
+    put_pipe_back(pipes, down);
+    put_pipe_back(pipes, up); /* an error of the other way may have ended this one */
     if (is_over(up) && is_over(down))
-        result |= SB_RELAY_OVER;
-    if (up->pipe[0] >= 0 || down->pipe[0] >= 0 || spare[0] < 0)
-        result |= SB_RELAY_PIPES;
-    return result;
-}
-
-/* Closes the connection without a word of farewell: its peer gets a reset (SO_LINGER, socket(7)). */
-int sb_reset(int fd) {
-    struct linger none = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    return sb_close(fd);
+        relay->stage = SB_RELAY_OVER;
+    return more;
 }

@@ -56,9 +56,16 @@ export class Reactor implements Disposable {
   #alarm = Number.POSITIVE_INFINITY;
   #generation = 0;
   #running = false;
+  /** Gets each batch of events before the callbacks do. Those of negative descriptors are its own (relays.ts). */
+  sweep: ((events: Int32Array, count: number) => void) | undefined;
 
   constructor() {
     this.watch(this.#clock.number, EVENT.in, () => this.#fireTimers());
+  }
+
+  /** For registrations whose events `sweep` handles. */
+  get epoll(): number {
+    return this.#epoll.number;
   }
 
   /** Calls `ready` whenever one of `events` is set on `fd`. The descriptor stays the caller's. */
@@ -109,9 +116,12 @@ export class Reactor implements Disposable {
   /** One wait, and the callbacks of all that it brought. */
   turn(): void {
     const count = native.sb_epoll_wait(this.#epoll.number, this.#events, BATCH, -1);
+    this.sweep?.(this.#events, count);
     for (let i = 0; i < count; i++) {
       const at = i * EVENT_WORDS;
-      const watched = this.#watched[this.#events[at + 1]!];
+      const fd = this.#events[at + 1]!;
+      if (fd < 0) continue;
+      const watched = this.#watched[fd];
       // An earlier callback of this turn may have closed this descriptor, and another may have its number now.
       if (watched && watched.generation === this.#events[at + 2]! >>> 0) watched.ready(this.#events[at]!);
     }

@@ -37,6 +37,7 @@ function wayFields<const Name extends string>(name: Name) {
     [`${name}_state`, "u32"],
     [`${name}_blocked`, "u32"],
     [`${name}_seen`, "u32"],
+    [`${name}_large`, "u32"],
     [`${name}_moved`, "u64"],
   ] as const;
 }
@@ -68,7 +69,15 @@ export const structs = {
     ["no_new_privs", "u32"],
   ),
   sb_decision: layout(["outcome", "u32"], ["error", "u32"], ["scope", "u32"], ["text", "u8", 256]),
-  sb_relay: layout(...wayFields("up"), ...wayFields("down"), ["error", "i32"], ["culprit", "i32"]),
+  sb_relay: layout(
+    ...wayFields("up"),
+    ...wayFields("down"),
+    ["error", "i32"],
+    ["culprit", "i32"],
+    ["stage", "u32"],
+    ["told", "u32"],
+  ),
+  sb_pipes: layout(["count", "i32"], ["open", "i32"], ["limit", "i32"], ["idle", "i32", 64 * 3]),
   sb_answer: layout(
     ["token", "u32"],
     ["family", "i32"],

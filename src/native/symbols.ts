@@ -62,14 +62,19 @@ export const symbols = {
 
   sb_connect_inet: { args: [ptr, u32, u16, ptr, i32, i32], returns: number },
   sb_connect_result: { args: [i32], returns: number },
-  sb_prepare_relayed: { args: [i32], returns: number },
   sb_netns_sockets: { args: [ptr], returns: number },
   sb_interface_index: { args: [ptr], returns: number },
   sb_resolve: { args: [ptr, i32, u32, i32], returns: number },
 
   sb_pipe: { args: [ptr, i32], returns: number },
-  sb_relay: { args: [ptr, ptr, u32, u32, i32], returns: number },
-  sb_reset: { args: [i32], returns: number },
+  sb_pipes_close: { args: [ptr], returns: number },
+
+  sb_relay_open: { args: [i32, ptr, i32, i32, i32], returns: number },
+  sb_relay_join: { args: [i32, ptr, i32, i32, i32], returns: number },
+  sb_relay_leave: { args: [ptr, i32], returns: number },
+  sb_relay_events: { args: [i32, ptr, ptr, i32, ptr, ptr], returns: number },
+  sb_relay_move: { args: [i32, ptr, i32, ptr], returns: number },
+  sb_relay_close: { args: [i32, ptr, i32, ptr, i32, i32], returns: number },
 
   sb_signal_fd: { args: [u64], returns: number },
   sb_kill: { args: [i32, i32], returns: number },

@@ -10,9 +10,9 @@ import { interfaceIndex, openNetns } from "../io/connect.ts";
 import type { Fd } from "../io/fd.ts";
 import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
 import { Names } from "../io/names.ts";
-import { Reactor, type Timer } from "../io/reactor.ts";
+import { Reactor } from "../io/reactor.ts";
+import { Relays } from "../io/relays.ts";
 import { onSignals } from "../io/signals.ts";
-import { Pipes } from "../io/splice.ts";
 import { Manager, type PassedSocket, passedSockets } from "../io/systemd.ts";
 import { formatDiagnostic } from "../model/diagnostic.ts";
 import { formatUpstream } from "../model/upstream.ts";
@@ -21,7 +21,6 @@ import { native } from "../native/library.ts";
 import type { StrictMode } from "../wire/handoff.ts";
 import { readText } from "./configure.ts";
 import { EXIT, Failure, type Host, strictMode } from "./host.ts";
-import type { Connection } from "./relay/connection.ts";
 import { type Inlet, inletKey, openInlet } from "./relay/inlet.ts";
 import { type LogForm, RelayLog } from "./relay/log.ts";
 import { Service, type Shared } from "./relay/service.ts";
@@ -76,7 +75,7 @@ function mustRead(host: Host, file: string): readonly RelaySettings[] {
 class RelayProcess implements Shared, Disposable {
   readonly reactor = new Reactor();
   readonly names = new Names(this.reactor);
-  readonly pipes = new Pipes(() => this.#descriptors >= 2);
+  readonly relays = new Relays(this.reactor, () => this.capacity());
   readonly lines: RelayLog;
   readonly #host: Host;
   readonly #options: RelayOptions;
@@ -93,8 +92,6 @@ class RelayProcess implements Shared, Disposable {
   /** The most that may be open, and what was before the first connection. */
   readonly #descriptorsMax = native.sb_raise_nofile();
   #descriptorsBefore = 0;
-  readonly #again = new Set<Connection>();
-  #againTimer: Timer | undefined;
   readonly #idPrefix = randomBytes(6).toString("hex");
   #ids = 0;
   #shortAt = 0;
@@ -156,7 +153,7 @@ class RelayProcess implements Shared, Disposable {
 
   [Symbol.dispose](): void {
     for (const inlet of this.#inlets.values()) inlet[Symbol.dispose]();
-    this.pipes[Symbol.dispose]();
+    this.relays[Symbol.dispose]();
     this.names[Symbol.dispose]();
     this.reactor[Symbol.dispose]();
   }
@@ -169,18 +166,8 @@ class RelayProcess implements Shared, Disposable {
     return Buffer.from(`${this.#idPrefix}-${(this.#ids++).toString(16)}`);
   }
 
-  again(connection: Connection): void {
-    this.#again.add(connection);
-    this.#againTimer ??= this.reactor.after(0, () => {
-      this.#againTimer = undefined;
-      const waiting = [...this.#again];
-      this.#again.clear();
-      for (const one of waiting) one.resume();
-    });
-  }
-
   capacity(): number {
-    return Math.floor(this.#descriptors / 2);
+    return Math.max(0, this.#descriptors >> 1);
   }
 
   shortage(errno: number): void {
@@ -209,9 +196,10 @@ class RelayProcess implements Shared, Disposable {
    * taken with the last descriptor would hold it and wait for another, and so would all those beside it.
    */
   get #descriptors(): number {
-    const services = [...this.#services, ...this.#retired];
-    const connections = services.reduce((sum, service) => sum + service.running, 0);
-    const used = this.#descriptorsBefore + DESCRIPTORS_SPARE + 2 * (connections + this.pipes.open);
+    let connections = 0;
+    for (const service of this.#services) connections += service.running;
+    for (const service of this.#retired) connections += service.running;
+    const used = this.#descriptorsBefore + DESCRIPTORS_SPARE + 2 * (connections + this.relays.pipesOpen);
     return this.#descriptorsMax - used;
   }
 

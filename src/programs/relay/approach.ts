@@ -2,11 +2,11 @@
  * The way to a target: one candidate after the other until one is reached, and for a name its addresses in the
  * manner of RFC 8305 (happy eyeballs): the next one is tried when one fails, or after a quarter of a second beside it.
  */
+import type { RelaySettings } from "../../config/relay.ts";
 import { beginConnect, type ConnectFrom, connectResult, isUnderWay } from "../../io/connect.ts";
 import type { Fd } from "../../io/fd.ts";
 import type { Names } from "../../io/names.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
-import { RELAY_EVENTS } from "../../io/splice.ts";
 import { formatUpstream, type Hop, type Upstream } from "../../model/upstream.ts";
 import { ERRNO, errnoName } from "../../native/errno.ts";
 
@@ -26,65 +26,59 @@ export interface Candidate {
   readonly upstream: Upstream;
 }
 
-/** A connected target socket, watched for {@link RELAY_EVENTS}. */
-export interface Reached {
-  readonly index: number;
-  readonly hop: Hop;
-  readonly fd: Fd;
-  readonly watch: Watch;
-  /** Events that it has shown already. */
-  readonly events: number;
-  /** Who hears of the next ones. */
-  listen(ready: (events: number) => void): void;
-}
-
-export interface ApproachEvents {
-  reached(reached: Reached): void;
-  /** None could be; `causes` says why not, `timedOut` that the last one never answered. */
-  failed(causes: string, timedOut: boolean): void;
+/** What an approach finds around it. */
+export interface ApproachSurroundings {
+  readonly settings: Pick<RelaySettings, "timeouts">;
+  readonly reactor: Reactor;
+  readonly names: Names;
   /** One of several could not be reached, and the next is tried. */
   missed(index: number, cause: string): void;
   /** Nothing can be connected now for want of descriptors or memory. */
   shortage(errno: number): void;
 }
 
+export interface ApproachEvents {
+  /** The descriptor is the listener's. It is registered with the reactor's epoll(7), and nobody watches it. */
+  reached(index: number, hop: Hop, fd: Fd): void;
+  /** None could be; `causes` says why not, `timedOut` that the last one never answered. */
+  failed(causes: string, timedOut: boolean): void;
+}
+
 interface Attempt {
   readonly fd: Fd;
   readonly watch: Watch;
-  ready: (events: number) => void;
 }
 
 export class Approach {
-  readonly #reactor: Reactor;
-  readonly #names: Names;
+  readonly #around: ApproachSurroundings;
   readonly #from: ConnectFrom;
-  readonly #timeoutMs: number;
   readonly #events: ApproachEvents;
   readonly #candidates: Candidate[];
   readonly #attempts = new Set<Attempt>();
-  readonly #causes: string[] = [];
+  readonly #causes: string[];
   #current: Candidate | undefined;
   /** What is left to try of the current candidate. */
   #hops: Hop[] = [];
   /** Ends the current candidate's time. */
   #deadline: Timer | undefined;
   #next: Timer | undefined;
-  #lastErrno = 0;
+  #lastErrno: number;
   #over = false;
 
+  /** `causes`, and the last one's `errno`: why others, before these candidates, were not reached. */
   constructor(
-    reactor: Reactor,
-    names: Names,
+    around: ApproachSurroundings,
     from: ConnectFrom,
     candidates: readonly Candidate[],
-    timeoutMs: number,
+    causes: readonly string[],
+    errno: number,
     events: ApproachEvents,
   ) {
-    this.#reactor = reactor;
-    this.#names = names;
+    this.#around = around;
     this.#from = from;
     this.#candidates = [...candidates];
-    this.#timeoutMs = timeoutMs;
+    this.#causes = [...causes];
+    this.#lastErrno = errno;
     this.#events = events;
   }
 
@@ -99,15 +93,16 @@ export class Approach {
     }
     this.#current = candidate;
     this.#lastErrno = 0;
-    if (this.#timeoutMs > 0)
-      this.#deadline = this.#reactor.after(this.#timeoutMs, () => this.#miss(ERRNO.ETIMEDOUT));
+    const { reactor, names, settings } = this.#around;
+    const timeoutMs = settings.timeouts.connect;
+    if (timeoutMs > 0) this.#deadline = reactor.after(timeoutMs, () => this.#miss(ERRNO.ETIMEDOUT));
     const { upstream } = candidate;
     if (upstream.kind !== "name") {
       this.#hops = [upstream];
       this.#tryNext();
       return;
     }
-    this.#names.lookUp(upstream.name, (found) => {
+    names.lookUp(upstream.name, (found) => {
       if (this.#over || this.#current !== candidate) return;
       this.#hops = found.map((one) => ({ kind: "inet", ...one, port: upstream.port }));
       if (found.length === 0) this.#causes.push(`${formatUpstream(upstream)} has no address`);
@@ -147,17 +142,20 @@ export class Approach {
     this.#hops.unshift(hop);
     this.#lastErrno = errno;
     const delay = errno === ERRNO.EAGAIN ? BACKLOG_RETRY_MS : SHORTAGE_RETRY_MS;
-    this.#next = this.#reactor.after(delay, () => this.#tryNext());
-    if (errno !== ERRNO.EAGAIN) this.#events.shortage(errno);
+    this.#next = this.#around.reactor.after(delay, () => this.#tryNext());
+    if (errno !== ERRNO.EAGAIN) this.#around.shortage(errno);
   }
 
   #attempt(hop: Hop, fd: Fd): void {
-    const watch = this.#reactor.watch(fd.number, RELAY_EVENTS, (events) => attempt.ready(events));
-    const attempt: Attempt = { fd, watch, ready: (events) => this.#progress(hop, attempt, events) };
+    const watch = this.#around.reactor.watch(fd.number, EVENT.out, (events) =>
+      this.#progress(hop, attempt, events),
+    );
+    const attempt: Attempt = { fd, watch };
     this.#attempts.add(attempt);
     // A Unix socket is connected when connect(2) returns.
     if (hop.kind === "unix") this.#progress(hop, attempt, 0);
-    else if (this.#hops.length > 0) this.#next = this.#reactor.after(NEXT_ADDRESS_MS, () => this.#tryNext());
+    else if (this.#hops.length > 0)
+      this.#next = this.#around.reactor.after(NEXT_ADDRESS_MS, () => this.#tryNext());
   }
 
   #progress(hop: Hop, attempt: Attempt, events: number): void {
@@ -171,11 +169,8 @@ export class Approach {
       return;
     }
     this.cancel();
-    const { fd, watch } = attempt;
-    const listen = (ready: Attempt["ready"]) => {
-      attempt.ready = ready;
-    };
-    this.#events.reached({ index: this.#current!.index, hop, fd, watch, events, listen });
+    attempt.watch.forget();
+    this.#events.reached(this.#current!.index, hop, attempt.fd);
   }
 
   /** The current candidate is given up; the next one's turn. */
@@ -188,7 +183,7 @@ export class Approach {
       this.#lastErrno = errno;
     }
     this.#clear();
-    this.#events.missed(index, this.#causes.at(-1) ?? formatUpstream(upstream));
+    this.#around.missed(index, this.#causes.at(-1) ?? formatUpstream(upstream));
     if (!this.#over) this.begin();
   }
 

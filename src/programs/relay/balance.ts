@@ -1,7 +1,13 @@
 /** Which target comes first, and which after it: decisions only, the clock is handed in. */
 import type { Balance } from "../../config/relay.ts";
-import type { Address } from "../../model/address.ts";
+import type { Flow } from "../../model/flow.ts";
 import { rank, seedOf } from "../../routing/rendezvous.ts";
+
+interface Balanced {
+  readonly flow: Pick<Flow, "remote">;
+}
+
+const ONLY: readonly number[] = [0];
 
 interface State {
   readonly seed: number;
@@ -25,10 +31,10 @@ export class Balancer {
     this.#states = keys.map((key) => ({ seed: seedOf(key), active: 0, down: false, avoidedUntil: 0 }));
   }
 
-  /** All targets in the order to try them for a connection from `source`. */
-  order(source: Address, now: number): number[] {
-    if (this.#states.length === 1) return [0];
-    const order = this.#ranked(source);
+  /** All targets in the order to try them for a connection. */
+  order(connection: Balanced, now: number): readonly number[] {
+    if (this.#states.length === 1) return ONLY;
+    const order = this.#ranked(connection);
     const avoided = (index: number) => this.#states[index]!.avoidedUntil > now;
     return [...order.filter((index) => !avoided(index)), ...order.filter(avoided)];
   }
@@ -57,7 +63,7 @@ export class Balancer {
     return news;
   }
 
-  #ranked(source: Address): number[] {
+  #ranked(connection: Balanced): number[] {
     const count = this.#states.length;
     const first = this.#next;
     this.#next = (first + 1) % count;
@@ -69,7 +75,7 @@ export class Balancer {
         // Equal ones take turns: the sort is stable.
         return turn.sort((a, b) => this.#states[a]!.active - this.#states[b]!.active);
       case "source": {
-        const words = new Uint32Array(source.slice().buffer);
+        const words = new Uint32Array(connection.flow.remote.slice().buffer);
         const ranks = this.#states.map(({ seed }) => rank(seed, words, 0, words.length));
         return turn.sort((a, b) => ranks[b]! - ranks[a]!);
       }

@@ -1,18 +1,20 @@
 /** One relayed connection, from its arrival to its end. */
 import type { RelaySettings } from "../../config/relay.ts";
-import type { ConnectFrom } from "../../io/connect.ts";
-import { Fd } from "../../io/fd.ts";
+import { beginConnect, type ConnectFrom } from "../../io/connect.ts";
+import type { Fd } from "../../io/fd.ts";
 import type { Names } from "../../io/names.ts";
 import { takeProxyHeader } from "../../io/proxy-header.ts";
-import { EVENT, type Reactor, type Watch } from "../../io/reactor.ts";
-import { type Pipes, RELAY_EVENTS, RESULT, Splice } from "../../io/splice.ts";
+import { EVENT, type Reactor } from "../../io/reactor.ts";
+import { type Decider, NEWS, type Relays } from "../../io/relays.ts";
 import type { Flow } from "../../model/flow.ts";
 import { headerOf } from "../../model/proxy.ts";
-import { formatUpstream, upstreamOf } from "../../model/upstream.ts";
-import { errnoName } from "../../native/errno.ts";
+import { formatUpstream, type Hop, type Upstream, upstreamOf } from "../../model/upstream.ts";
+import { ERRNO, errnoName } from "../../native/errno.ts";
 import { native } from "../../native/library.ts";
+import { FLOW_FD_WORD } from "../../native/structs.ts";
+import { FLOW_WORDS, flowOf } from "../../routing/record.ts";
 import { encodeProxy, type ProxyExtras, type ProxyHeader } from "../../wire/proxy.ts";
-import { Approach, type Candidate, type Reached } from "./approach.ts";
+import { Approach } from "./approach.ts";
 import type { Inlet } from "./inlet.ts";
 import { CUT_OFF, type Ending } from "./reasons.ts";
 
@@ -22,126 +24,133 @@ export interface Surroundings {
   readonly inlet: Inlet;
   readonly reactor: Reactor;
   readonly names: Names;
-  readonly pipes: Pipes;
+  readonly relays: Relays;
   /** Sockets of the namespace that targets are in. */
   readonly sockets: Fd | undefined;
   /** A name for the connection in PROXY headers. */
   uniqueId(): Uint8Array;
   /** Its true addresses are known. Returns whether there may be one more from there. */
   admit(connection: Connection): boolean;
-  candidates(connection: Connection): Candidate[];
+  /** Indexes of the targets in the order to try them. */
+  order(connection: Connection): readonly number[];
   reached(index: number): void;
   missed(index: number, cause: string): void;
   shortage(errno: number): void;
-  /** It has more to move than one turn may; call `resume` in the next. */
-  again(connection: Connection): void;
   ended(connection: Connection, ending: Ending, detail: string): void;
 }
 
-export class Connection {
+export class Connection implements Decider {
   readonly #around: Surroundings;
-  readonly #client: Fd;
-  readonly #watch: Watch;
-  /** Events of the client that nobody could use yet. */
-  #clientEvents = 0;
+  /** As it came: a flow record, whose addresses are looked at only where something depends on them. */
+  readonly #record: Uint32Array;
+  #flow: Flow | undefined;
+  /** Of the table of relayed connections; negative when it is not there. */
+  #slot = -1;
   /** When it came, and when its present stage began; performance.now(). */
   readonly since: number;
   #stageSince: number;
   #stage: "header" | "connecting" | "relaying" | "over" = "header";
-  /** True addresses: a PROXY header's, where one was received. */
-  flow: Flow;
   /** Under which it is counted, once admitted. */
   source: string | undefined;
-  #extras: ProxyExtras = {};
+  #extras: ProxyExtras | undefined;
+  /** The targets that were to be tried, and the one of them that is. */
+  #order: readonly number[] = [];
+  #index = -1;
+  #hop: Hop | undefined;
+  /** Beyond the first attempt. */
   #approach: Approach | undefined;
-  #target: Reached | undefined;
-  #splice: Splice | undefined;
-  #trace = 0;
+  /** Bytes to the target and to the client, once it is over. */
+  up = 0;
+  down = 0;
+  #moved = 0;
   #lastMoved = 0;
 
-  /** Takes ownership of `fd`. */
-  constructor(around: Surroundings, fd: number, flow: Flow, now: number) {
+  /** Takes ownership of the descriptor in the record that starts at word `at` of `flows`. */
+  constructor(around: Surroundings, flows: Uint32Array, at: number, now: number) {
     this.#around = around;
-    this.#client = new Fd(fd);
-    this.flow = flow;
+    this.#record = flows.slice(at, at + FLOW_WORDS);
     this.since = now;
     this.#stageSince = now;
-    this.#watch = around.reactor.watch(fd, RELAY_EVENTS, (events) => this.#clientReady(events));
   }
 
+  /** True addresses: a PROXY header's, where one was received. */
+  get flow(): Flow {
+    this.#flow ??= flowOf(this.#record, 0, 0);
+    return this.#flow;
+  }
+
+  /** Once it is reached. */
   get target(): string | undefined {
-    return this.#target && formatUpstream(this.#target.hop);
+    return this.targetIndex === undefined ? undefined : formatUpstream(this.#hop!);
   }
 
-  get targetIndex(): number | undefined {
-    return this.#target?.index;
-  }
-
-  /** Bytes to the target. */
-  get up(): number {
-    return this.#splice?.up ?? 0;
-  }
-
-  /** Bytes to the client. */
-  get down(): number {
-    return this.#splice?.down ?? 0;
-  }
+  targetIndex: number | undefined;
 
   begin(): void {
-    const status = native.sb_prepare_relayed(this.#client.number);
-    if (status < 0) {
-      this.end("client-reset", errnoName(-status));
+    const { relays, inlet, settings } = this.#around;
+    const fd = this.#record[FLOW_FD_WORD]! | 0;
+    this.#slot = relays.open(fd, inlet.accepts, this);
+    if (this.#slot < 0) {
+      native.sb_close(fd);
+      this.end("client-reset", errnoName(-this.#slot));
       return;
     }
-    const header = headerOf(this.#around.settings.proxy, this.flow.remote);
-    if (header === "read") this.#readHeader(0);
+    const header = settings.proxy.mode === "never" ? "none" : headerOf(settings.proxy, this.flow.remote);
+    if (header === "read") this.#readHeader();
     else if (header === "refuse") this.end("proxy-header", "the sender is not in proxy-from");
     else this.#connect();
-  }
-
-  /** Goes on where {@link Surroundings.again} stopped it. */
-  resume(): void {
-    if (this.#stage === "relaying") this.#move(EVENT.in | EVENT.out, EVENT.in | EVENT.out);
   }
 
   /** To be called now and then: looks at what time has to say. */
   tick(now: number): void {
     const { timeouts, proxy } = this.#around.settings;
+    const inStage = now - this.#stageSince;
     if (timeouts.total > 0 && now - this.since >= timeouts.total) this.end("total-timeout");
-    else if (this.#stage === "header" && now - this.#stageSince >= proxy.waitMs) {
+    else if (this.#stage === "header" && inStage >= proxy.waitMs) {
       // Whoever may leave the header out may also be one who waits for the other side to speak first.
       if (proxy.mode === "optional" && !(this.#clientEvents & EVENT.in)) this.#connect();
       else this.end("proxy-timeout");
-    } else if (this.#stage === "relaying") this.#tickRelaying(now, this.#splice!);
+    } else if (this.#stage === "connecting" && !this.#approach) {
+      if (timeouts.connect > 0 && inStage >= timeouts.connect) this.#missed(ERRNO.ETIMEDOUT);
+    } else if (this.#stage === "relaying") this.#tickRelaying(now);
+  }
+
+  tell(news: number): void {
+    if (news & NEWS.reached) this.#reached();
+    else if (news & NEWS.failed) this.#missed(this.#around.relays.errno(this.#slot));
+    if (news & NEWS.over) this.#finish();
+    else if (news & NEWS.client) this.#clientReady();
   }
 
   end(ending: Ending, detail = ""): void {
     if (this.#stage === "over") return;
     this.#stage = "over";
     this.#approach?.cancel();
-    // Whoever handed the client over may still hold it.
-    if (this.#around.inlet.accepts) this.#watch.forget();
-    else this.#watch.cancel();
-    this.#target?.watch.forget();
-    const reset = CUT_OFF.has(ending);
-    if (this.#splice) this.#splice.close(reset);
-    else if (reset) native.sb_reset(this.#client.take());
-    else this.#client.close();
+    const { relays, inlet } = this.#around;
+    const slot = this.#slot;
+    if (slot >= 0) {
+      this.up = relays.up(slot);
+      this.down = relays.down(slot);
+      // Whoever handed the client over may still hold it.
+      relays.close(slot, CUT_OFF.has(ending), !inlet.accepts);
+      this.#slot = -1;
+    }
     this.#around.ended(this, ending, detail);
   }
 
-  #clientReady(events: number): void {
-    if (this.#stage === "relaying") {
-      this.#move(events, 0);
-      return;
-    }
-    this.#clientEvents |= events;
-    if (events & (EVENT.error | EVENT.hangup)) this.end("client-reset", "before the target was reached");
-    else if (this.#stage === "header") this.#readHeader(events);
+  get #clientEvents(): number {
+    return this.#around.relays.clientEvents(this.#slot);
   }
 
-  #readHeader(events: number): void {
-    const decoded = takeProxyHeader(this.#client.number);
+  #clientReady(): void {
+    if (this.#stage !== "header" && this.#stage !== "connecting") return;
+    if (this.#clientEvents & (EVENT.error | EVENT.hangup))
+      this.end("client-reset", "before the target was reached");
+    else if (this.#stage === "header") this.#readHeader();
+  }
+
+  #readHeader(): void {
+    const decoded = takeProxyHeader(this.#around.relays.client(this.#slot));
     switch (decoded.kind) {
       case "header":
         this.#believe(decoded.header);
@@ -157,112 +166,145 @@ export class Connection {
         this.end("proxy-header", "the connection ended before it");
         return;
       case "partial":
-        if (events & EVENT.readHangup) this.end("proxy-header", "the connection ended within it");
+        if (this.#clientEvents & EVENT.readHangup) this.end("proxy-header", "the connection ended within it");
     }
   }
 
   #believe(header: ProxyHeader): void {
     const { ends, uniqueId, netns } = header;
-    if (ends) this.flow = { ...ends, listener: 0 };
+    if (ends) this.#flow = { ...ends, listener: 0 };
     this.#extras = { ...(uniqueId && { uniqueId }), ...(netns !== undefined && { netns }) };
     this.#connect();
   }
 
+  /** The first attempt is made without ceremony: nearly always it is the only one. */
   #connect(): void {
     const around = this.#around;
     this.#stage = "connecting";
+    this.#stageSince = this.since === this.#stageSince ? this.since : performance.now();
     if (!around.admit(this)) {
       this.end("limit", "per-source");
       return;
     }
-    const candidates = around.candidates(this).flatMap(({ index, upstream }) => {
-      const here = upstreamOf(upstream, this.flow, around.settings.nat64);
-      return here ? [{ index, upstream: here }] : [];
-    });
-    if (candidates.length === 0) {
+    this.#order = around.order(this);
+    const [index] = this.#order;
+    const upstream = this.#upstream(index!);
+    if (!upstream) {
       this.end("no-target", "the local address is not below the NAT64 prefix");
       return;
     }
-    const { reactor, names, settings } = around;
-    this.#approach = new Approach(
-      reactor,
-      names,
-      this.#connectFrom(),
-      candidates,
-      settings.timeouts.connect,
-      {
-        reached: (reached) => this.#reached(reached),
-        failed: (causes, timedOut) => this.end(timedOut ? "connect-timeout" : "connect-failed", causes),
-        missed: (index, cause) => around.missed(index, cause),
-        shortage: (errno) => around.shortage(errno),
+    if (upstream.kind === "name" || !this.#attempt(index!, upstream)) this.#approachFrom(0, [], 0);
+  }
+
+  #attempt(index: number, hop: Hop): boolean {
+    const target = beginConnect(hop, this.#connectFrom());
+    if (typeof target === "number") return false;
+    if (!this.#join(target, hop)) return false;
+    this.#index = index;
+    return true;
+  }
+
+  #join(target: Fd, hop: Hop): boolean {
+    const { relays, settings } = this.#around;
+    const isUnix = hop.kind === "unix";
+    if (relays.join(this.#slot, target.number, isUnix, settings.sendProxy !== undefined) < 0) {
+      target.close();
+      return false;
+    }
+    target.take();
+    this.#hop = hop;
+    return true;
+  }
+
+  /** The first attempt has failed. */
+  #missed(errno: number): void {
+    this.#around.relays.leave(this.#slot);
+    const cause = `${formatUpstream(this.#hop!)} ${errnoName(errno)}`;
+    this.#around.missed(this.#index, cause);
+    this.#approachFrom(1, [cause], errno);
+  }
+
+  /** `causes`: why those before the `first` were not reached. */
+  #approachFrom(first: number, causes: readonly string[], errno: number): void {
+    const around = this.#around;
+    const candidates = this.#order.slice(first).map((index) => ({ index, upstream: this.#upstream(index)! }));
+    this.#approach = new Approach(around, this.#connectFrom(), candidates, causes, errno, {
+      reached: (index, hop, fd) => {
+        this.#index = index;
+        if (this.#join(fd, hop)) return;
+        this.end("connect-failed", `${formatUpstream(hop)}: epoll`);
       },
-    );
+      failed: (causes, timedOut) => this.end(timedOut ? "connect-timeout" : "connect-failed", causes),
+    });
     this.#approach.begin();
+  }
+
+  /** Either all of them have one or none: it depends on the local address. */
+  #upstream(index: number): Upstream | undefined {
+    const { nat64, to } = this.#around.settings;
+    const upstream = to[index]!;
+    const depends = nat64 !== undefined || (upstream.kind !== "unix" && upstream.port === 0);
+    return depends ? upstreamOf(upstream, this.flow, nat64) : upstream;
   }
 
   #connectFrom(): ConnectFrom {
     const { settings, sockets } = this.#around;
     const transparent = settings.source === "client";
-    const source = settings.source === "client" ? this.flow.remote : settings.source;
+    const source = transparent
+      ? this.flow.remote
+      : (settings.source as Exclude<typeof settings.source, "client">);
     return { source, transparent, sockets };
   }
 
-  #reached(reached: Reached): void {
+  #reached(): void {
     this.#stage = "relaying";
-    this.#target = reached;
-    this.#around.reached(reached.index);
-    if (!this.#sendHeader(reached)) return;
-    this.#splice = new Splice(this.#client, reached.fd, this.#around.pipes);
-    this.#lastMoved = this.#stageSince = performance.now();
-    reached.listen((events) => this.#move(0, events));
-    // What either has sent by now waits for us; its event may be long gone, or still to come.
-    const first = EVENT.in | EVENT.urgent;
-    this.#move(this.#clientEvents | first, reached.events | first);
+    this.#lastMoved = performance.now();
+    this.targetIndex = this.#index;
+    this.#around.reached(this.#index);
+    if (this.#around.settings.sendProxy !== undefined && this.#sendHeader())
+      this.#around.relays.move(this.#slot);
   }
 
   /** The first bytes on a fresh connection: there is always room for them. */
-  #sendHeader({ fd }: Reached): boolean {
-    const version = this.#around.settings.sendProxy;
-    if (version === undefined) return true;
+  #sendHeader(): boolean {
+    const { settings, relays } = this.#around;
     const { flow } = this;
     const known = flow.localPort !== 0 || flow.remotePort !== 0;
-    const netns = this.#extras.netns ?? this.#around.settings.clientNetns;
-    const header = encodeProxy(version, known ? flow : undefined, {
-      uniqueId: this.#extras.uniqueId ?? this.#around.uniqueId(),
+    const netns = this.#extras?.netns ?? settings.clientNetns;
+    const header = encodeProxy(settings.sendProxy!, known ? flow : undefined, {
+      uniqueId: this.#extras?.uniqueId ?? this.#around.uniqueId(),
       ...(netns !== undefined && { netns }),
     });
-    const count = native.sb_write(fd.number, header, header.length);
+    const count = native.sb_write(relays.target(this.#slot), header, header.length);
     if (count === header.length) return true;
-    this.#splice = new Splice(this.#client, fd, this.#around.pipes);
     this.end("target-reset", count < 0 ? errnoName(-count) : "it did not take the PROXY header");
     return false;
   }
 
-  #move(clientEvents: number, targetEvents: number): void {
-    const splice = this.#splice!;
-    const result = splice.move(clientEvents, targetEvents);
-    if (result & RESULT.over) this.#finish(splice);
-    else if (result & RESULT.more) this.#around.again(this);
-  }
-
-  #finish(splice: Splice): void {
-    if (!splice.broken) {
+  #finish(): void {
+    const { relays } = this.#around;
+    const slot = this.#slot;
+    if (slot < 0) return;
+    if (!relays.broken(slot)) {
       this.end("closed");
       return;
     }
-    const { errno, side } = splice.failure;
-    this.end(side === "client" ? "client-reset" : "target-reset", errnoName(errno));
+    const ending = relays.culprit(slot) === "client" ? "client-reset" : "target-reset";
+    this.end(ending, errnoName(relays.errno(slot)));
   }
 
-  #tickRelaying(now: number, splice: Splice): void {
-    const { idle, halfClosed } = this.#around.settings.timeouts;
-    if (splice.trace !== this.#trace) {
-      this.#trace = splice.trace;
+  #tickRelaying(now: number): void {
+    const { relays, settings } = this.#around;
+    const { idle, halfClosed } = settings.timeouts;
+    const moved = relays.up(this.#slot) + relays.down(this.#slot);
+    if (moved !== this.#moved) {
+      this.#moved = moved;
       this.#lastMoved = now;
       return;
     }
     const still = now - this.#lastMoved;
     if (idle > 0 && still >= idle) this.end("idle-timeout");
-    else if (halfClosed > 0 && still >= halfClosed && splice.halfClosed) this.end("half-closed-timeout");
+    else if (halfClosed > 0 && still >= halfClosed && relays.halfClosed(this.#slot))
+      this.end("half-closed-timeout");
   }
 }

@@ -25,6 +25,9 @@ export interface Inlet extends Disposable {
   refuse(): void;
 }
 
+/** enum sb_accept_flag */
+const ACCEPT_NONBLOCKING = 2;
+
 /** What tells inlets apart: a reload keeps those whose key is still wanted. */
 export function inletKey(settings: InletSettings): string {
   switch (settings.kind) {
@@ -79,7 +82,7 @@ function inheritedInlet(number: number, strict: StrictMode): Inlet {
   return {
     fd,
     accepts: true,
-    take: (flows, max) => native.sb_accept(fd.number, flows, max, 0),
+    take: (flows, max) => native.sb_accept(fd.number, flows, max, ACCEPT_NONBLOCKING),
     // Others may accept on it too, and a successor surely will: what is in its backlog is theirs.
     refuse: () => {},
     [Symbol.dispose]: () => fd.close(),

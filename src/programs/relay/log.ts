@@ -28,6 +28,11 @@ export class RelayLog {
     this.#write = write;
   }
 
+  /** Nothing is written, so that nothing need be put into words. */
+  get none(): boolean {
+    return this.#form === "none";
+  }
+
   started(relay: string, flow: Flow): void {
     if (this.#form === "text") this.#lines += `${seconds()} ${formatFlow(flow)}\n`;
     else if (this.#form === "json") this.#json("start", relay, flow, {});

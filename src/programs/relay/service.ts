@@ -5,14 +5,13 @@ import type { Fd } from "../../io/fd.ts";
 import { LimitedLog } from "../../io/limited-log.ts";
 import type { Names } from "../../io/names.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
-import type { Pipes } from "../../io/splice.ts";
+import type { Relays } from "../../io/relays.ts";
 import { formatUpstream } from "../../model/upstream.ts";
 import { ERRNO, errnoName } from "../../native/errno.ts";
 import { FLOW_FD_WORD } from "../../native/structs.ts";
-import { FLOW_WORDS, flowOf } from "../../routing/record.ts";
+import { FLOW_WORDS } from "../../routing/record.ts";
 import { DROPPED } from "../inetd.ts";
 import { SourceCounts } from "../limits.ts";
-import type { Candidate } from "./approach.ts";
 import { Balancer } from "./balance.ts";
 import { Connection, type Surroundings } from "./connection.ts";
 import type { Inlet } from "./inlet.ts";
@@ -23,11 +22,10 @@ import { ENDINGS, type Ending } from "./reasons.ts";
 export interface Shared {
   readonly reactor: Reactor;
   readonly names: Names;
-  readonly pipes: Pipes;
+  readonly relays: Relays;
   readonly lines: RelayLog;
   log(line: string): void;
   uniqueId(): Uint8Array;
-  again(connection: Connection): void;
   /** How many more connections there are descriptors for, in all services. */
   capacity(): number;
   /** Something to connect with is wanting: nobody shall take connections for a moment. */
@@ -78,8 +76,9 @@ export class Service implements Surroundings {
     this.sockets = sockets;
     this.#balancer = new Balancer(settings.balance, settings.to.map(formatUpstream), settings.retryMs);
     this.#sources = settings.perSource && new SourceCounts(settings.perSource);
-    const { idle, halfClosed, total } = settings.timeouts;
-    const shortest = Math.min(...[idle, halfClosed, total, settings.proxy.waitMs].filter((ms) => ms > 0));
+    const { connect, idle, halfClosed, total } = settings.timeouts;
+    const times = [connect, idle, halfClosed, total, settings.proxy.waitMs];
+    const shortest = Math.min(...times.filter((ms) => ms > 0));
     this.#tickMs = Math.min(TICK_MS.most, Math.max(TICK_MS.least, shortest / 10));
   }
 
@@ -91,8 +90,8 @@ export class Service implements Surroundings {
     return this.#shared.names;
   }
 
-  get pipes(): Pipes {
-    return this.#shared.pipes;
+  get relays(): Relays {
+    return this.#shared.relays;
   }
 
   get running(): number {
@@ -153,15 +152,15 @@ export class Service implements Surroundings {
   }
 
   admit(connection: Connection): boolean {
-    this.#shared.lines.started(this.settings.name, connection.flow);
+    const { lines } = this.#shared;
+    if (!lines.none) lines.started(this.settings.name, connection.flow);
     if (!this.#sources) return true;
     connection.source = this.#sources.admit(connection.flow.remote);
     return connection.source !== undefined;
   }
 
-  candidates(connection: Connection): Candidate[] {
-    const order = this.#balancer.order(connection.flow.remote, performance.now());
-    return order.map((index) => ({ index, upstream: this.settings.to[index]! }));
+  order(connection: Connection): readonly number[] {
+    return this.#balancer.order(connection, performance.now());
   }
 
   reached(index: number): void {
@@ -177,18 +176,17 @@ export class Service implements Surroundings {
     this.#shared.shortage(errno);
   }
 
-  again(connection: Connection): void {
-    this.#shared.again(connection);
-  }
-
   ended(connection: Connection, ending: Ending, detail: string): void {
     this.#connections.delete(connection);
     if (connection.source !== undefined) this.#sources!.release(connection.source);
     if (connection.targetIndex !== undefined) this.#balancer.released(connection.targetIndex);
     this.#counts.set(ending, (this.#counts.get(ending) ?? 0) + 1);
-    const { flow, target, up, down, since } = connection;
-    const ms = performance.now() - since;
-    this.#shared.lines.ended({ relay: this.settings.name, flow, target, ending, detail, up, down, ms });
+    const { lines } = this.#shared;
+    if (!lines.none) {
+      const { flow, target, up, down, since } = connection;
+      const ms = performance.now() - since;
+      lines.ended({ relay: this.settings.name, flow, target, ending, detail, up, down, ms });
+    }
     if (this.#connections.size === 0) this.#idle();
     this.#shared.room();
   }
@@ -213,7 +211,7 @@ export class Service implements Surroundings {
     const now = performance.now();
     for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
       const fd = this.#flows[at + FLOW_FD_WORD]! | 0;
-      if (fd >= 0) this.#begin(new Connection(this, fd, flowOf(this.#flows, at, 0), now));
+      if (fd >= 0) this.#begin(new Connection(this, this.#flows, at, now));
       else this.#limited.say(`dropped a message: ${DROPPED.get(-fd) ?? errnoName(-fd)}`);
     }
     // Each call takes a batch; there may be more, and nothing would tell when the watch has been stopped.
