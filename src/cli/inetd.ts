@@ -1,12 +1,14 @@
 /** `socketbox-inetd SOCKET PROGRAM…` and `socketbox-inetd-p SOCKET NR PROGRAM…`. */
 import type { ArgsDef, ParsedArgs } from "citty";
+import { parsePerSource } from "../config/relay-words.ts";
 import type { Host } from "../programs/host.ts";
 import { inetd as run } from "../programs/inetd.ts";
-import type { PerSource, Rate } from "../programs/limits.ts";
+import type { Rate } from "../programs/limits.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
 import {
   COMMON,
   durationOption,
+  good,
   numberOption,
   parse,
   printHelp,
@@ -86,19 +88,12 @@ function limits(options: ParsedArgs<typeof OPTIONS>) {
     fromUser: options["from-uid"],
     noNewPrivs: options["no-new-privs"] === true,
     max: options.max === undefined ? MAX_DEFAULT : numberOption("--max", options.max, 1, MAX_DEFAULT),
-    perSource: options["per-source"] === undefined ? undefined : perSource(options["per-source"]),
+    perSource:
+      options["per-source"] === undefined
+        ? undefined
+        : good("--per-source", parsePerSource(options["per-source"])),
     rate: options.rate === undefined ? undefined : rate(options.rate),
     drainMs: options.drain === undefined ? 0 : durationOption("--drain", options.drain),
-  };
-}
-
-function perSource(text: string): PerSource {
-  const [most = "", length = "64", ...others] = text.split("/");
-  if (others.length > 0)
-    throw usage(`--per-source: ${JSON.stringify(text)} has too many parts; expected N or N/LEN`);
-  return {
-    most: numberOption("--per-source", most, 1, MAX_DEFAULT),
-    prefixLength: numberOption("--per-source", length, 1, 128),
   };
 }
 

@@ -1,6 +1,7 @@
 /** Every program starts here; the one place that prints errors and picks exit codes. */
 import { basename } from "node:path";
 import packageFile from "../../package.json" with { type: "json" };
+import { escaped } from "../config/fault.ts";
 import { SysError } from "../native/errno.ts";
 import { EXIT, Failure, type Host } from "../programs/host.ts";
 import { inetd, inetdRegistered } from "./inetd.ts";
@@ -42,7 +43,9 @@ export async function main(host: Host, argv: readonly string[]): Promise<number>
     return await program(host, argv);
   } catch (error) {
     if (error instanceof Failure) {
-      host.log(error.code === EXIT.usage ? `${error.message}; see ${host.name} --help` : error.message);
+      host.log(
+        error.code === EXIT.usage ? `${escaped(error.message)}; see ${host.name} --help` : error.message,
+      );
       return error.code;
     }
     if (error instanceof SysError) {

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { isatty } from "node:tty";
 import { type ArgsDef, type CommandDef, type ParsedArgs, parseArgs, renderUsage } from "citty";
+import { Fault } from "../config/fault.ts";
 import { type Address, parseAddress } from "../model/address.ts";
 import { durationMs } from "../model/duration.ts";
 import { UNIX_PATH_MAX } from "../model/target.ts";
@@ -91,6 +92,12 @@ export function durationOption(name: string, value: string): number {
 export function fileOption(name: string, path: string): string {
   if (path === "") throw usage(`${name}: the path is empty`);
   return resolve(path);
+}
+
+/** The value of an option that a reader of configurations reads. */
+export function good<Value>(name: string, value: Value | Fault, expected?: string): Value {
+  if (!(value instanceof Fault)) return value;
+  throw usage(`${name}: ${value.what}; expected ${expected ?? value.expected}`);
 }
 
 export function usage(message: string): Failure {

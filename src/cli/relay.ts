@@ -18,7 +18,7 @@ import type { Nat64, Upstream } from "../model/upstream.ts";
 import type { Host } from "../programs/host.ts";
 import { LOG_FORMS } from "../programs/relay/log.ts";
 import { relay as run } from "../programs/relay.ts";
-import { addressOption, COMMON, noWords, numberOption, parse, printHelp, usage } from "./options.ts";
+import { addressOption, COMMON, good, noWords, numberOption, parse, printHelp, usage } from "./options.ts";
 import { IDENTITY_OPTIONS, identityRequest } from "./serve.ts";
 
 const FD_MAX = 0x7fffffff;
@@ -216,12 +216,8 @@ function inlet(options: Options): Inlet {
     throw usage("options -s, -e and --register exclude each other");
   if (socket !== undefined) return { kind: "unix", path: unixPath("-s", socket) };
   if (register !== undefined) {
-    const { path, ...slot } = good(
-      "--register",
-      parseInlet(`slot:${register.replace(/:(?=[^/@])/, ":./")}`),
-      "NR:PATH",
-    ) as Extract<Inlet, { kind: "slot" }>;
-    return { ...slot, path: unixPath("--register", path) };
+    const absolute = register.replace(/^(\d+):([^@].*)$/s, (_, slot, path) => `${slot}:${resolve(path)}`);
+    return good("--register", parseInlet(`slot:${absolute}`), "NR:PATH");
   }
   return { kind: "fd", fd: numberOption("-l", listener ?? "0", 0, FD_MAX) };
 }
@@ -285,9 +281,4 @@ function durationOr(options: Options, name: keyof Options & string, byDefault: n
 
 function duration(name: string, value: string): number {
   return good(`--${name}`, parseDuration(name, value));
-}
-
-function good<Value>(name: string, value: Value | Fault, expected?: string): Value {
-  if (!(value instanceof Fault)) return value;
-  throw usage(`${name}: ${value.what}; expected ${expected ?? value.expected}`);
 }

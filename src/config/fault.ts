@@ -45,10 +45,14 @@ function comparePlaces(a: Place, b: Place): number {
 
 const LONGEST_SHOWN = 60;
 
-/** `text` as a message shows it: cut to a line's length, and without characters that a terminal would obey. */
+/** `text` as a message shows it: cut to a line's length, and escaped. */
 export function shown(text: string): string {
-  const cut = text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text;
-  return cut.replace(/[\p{C}\u2028\u2029]/gu, (unsafe) => `\\u{${unsafe.codePointAt(0)!.toString(16)}}`);
+  return escaped(text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text);
+}
+
+/** Without characters that a terminal would obey, or take for the end of a line. */
+export function escaped(text: string): string {
+  return text.replace(/[\p{C}\u2028\u2029]/gu, (unsafe) => `\\u{${unsafe.codePointAt(0)!.toString(16)}}`);
 }
 
 export function quoted(text: string): string {

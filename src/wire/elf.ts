@@ -22,7 +22,10 @@ const MAX_SEGMENTS = 1000;
 const MAX_SEGMENT_BYTES = 1 << 20;
 
 /** `undefined`: it is no ELF file of little-endian numbers. */
-export function readElf(read: Reader): Elf | undefined {
+export function readElf(reader: Reader): Elf | undefined {
+  // An offset may be any number of 64 bits, and there is nothing so far behind the end of a file.
+  const read: Reader = (offset, length) =>
+    Number.isSafeInteger(offset) ? reader(offset, length) : Buffer.alloc(0);
   const head = read(0, HEADER);
   if (head.length < 52 || !head.subarray(0, 4).equals(MAGIC) || head[5] !== 1) return undefined;
   const bits = head[4] === 1 ? 32 : head[4] === 2 ? 64 : undefined;

@@ -220,7 +220,7 @@ function decodeRecords(header: Uint8Array, at: number): ProxyExtras | string {
     const end =
       start + 3 > header.length ? Infinity : start + 3 + ((header[start + 1]! << 8) | header[start + 2]!);
     if (end > header.length) return "a record goes beyond the end";
-    const value = header.slice(start + 3, end);
+    const value = Uint8Array.from(header.subarray(start + 3, end)); // a copy, of a Buffer too
     const type = header[start]!;
     if (type === TYPE.crc32c && !hasChecksum(header, start + 3, value)) return "the checksum is wrong";
     if (type === TYPE.uniqueId && value.length > UNIQUE_ID_MAX)
@@ -235,7 +235,7 @@ function decodeRecords(header: Uint8Array, at: number): ProxyExtras | string {
 /** The checksum is taken over the whole header, with itself as zeros. */
 function hasChecksum(header: Uint8Array, at: number, value: Uint8Array): boolean {
   if (value.length !== 4) return false;
-  const zeroed = header.slice();
+  const zeroed = Uint8Array.from(header);
   zeroed.fill(0, at, at + 4);
   return new DataView(value.buffer).getUint32(0) === crc32c(zeroed);
 }

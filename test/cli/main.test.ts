@@ -181,8 +181,14 @@ describe("socketbox-inetd", () => {
     [["@", "p"], 'SOCKET: "@" names nothing'],
     [[`/${"x".repeat(107)}`, "p"], `SOCKET: "/${"x".repeat(107)}" is too long; expected at most 107 bytes`],
     [["--max", "0", "/s", "p"], '--max: "0" is out of range; expected 1 to 1000000'],
-    [["--per-source", "1/129", "/s", "p"], '--per-source: "129" is out of range; expected 1 to 128'],
-    [["--per-source", "1/2/3", "/s", "p"], '--per-source: "1/2/3" has too many parts; expected N or N/LEN'],
+    [
+      ["--per-source", "1/129", "/s", "p"],
+      "--per-source: per-source length 129 is out of range; expected 1 to 128",
+    ],
+    [
+      ["--per-source", "1/2/3", "/s", "p"],
+      '--per-source: "1/2/3" has too many parts; expected "N" or "N/LENGTH"',
+    ],
     [["--rate", "5/0", "/s", "p"], "--rate: a window of no length; expected one such as 1s"],
     [["--rate", "5/x", "/s", "p"], '--rate: "x" is not a duration; expected one such as 500ms, 10s or 2m'],
     [["--rate", "5/1s/2s", "/s", "p"], '--rate: "5/1s/2s" has too many parts; expected N or N/TIME'],

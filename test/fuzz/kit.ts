@@ -14,10 +14,14 @@ if (seconds) console.log(`SOCKETBOX_FUZZ_SEED=${seed}`);
 export const CORPUS = join(import.meta.dir, "corpus");
 
 /** A test that tries `property` on `runs` inputs, or for the time that was asked for. */
-export function holds<Input>(name: string, runs: number, property: fc.IProperty<Input>): void {
-  test(name, () => {
+export function holds<Input>(
+  name: string,
+  runs: number,
+  property: fc.IProperty<Input> | fc.IAsyncProperty<Input>,
+): void {
+  test(name, async () => {
     const amount = seconds ? { numRuns: 1e9, interruptAfterTimeLimit: seconds * 1000 } : { numRuns: runs };
-    fc.assert(property, { seed, includeErrorInReport: true, ...amount });
+    await fc.assert(property as fc.IAsyncProperty<Input>, { seed, includeErrorInReport: true, ...amount });
   });
 }
 
