@@ -1,4 +1,5 @@
 /** From a split command line to values of the right type; every refusal names the option. */
+import { readlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import { isatty } from "node:tty";
 import { type ArgsDef, type CommandDef, type ParsedArgs, parseArgs, renderUsage } from "citty";
@@ -91,7 +92,8 @@ export function durationOption(name: string, value: string): number {
 /** A file that is found where the command was given, whatever the folder is later. */
 export function fileOption(name: string, path: string): string {
   if (path === "") throw usage(`${name}: the path is empty`);
-  return resolve(path);
+  // Of a folder that was removed the kernel says so; Bun would take its own for it.
+  return resolve(readlinkSync("/proc/self/cwd"), path);
 }
 
 /** The value of an option that a reader of configurations reads. */

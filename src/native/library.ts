@@ -8,12 +8,22 @@ import { symbols } from "./symbols.ts";
 export type Native = ReturnType<typeof load>;
 
 function load(path: string) {
-  const native = dlopen(path, symbols).symbols;
+  const native = open(path);
   for (const [index, [name, { size }]] of Object.entries(structs).entries()) {
     const inC = native.sb_sizeof(index);
     if (inC !== size) throw new Error(`struct ${name} has ${inC} bytes in ${path} and ${size} in structs.ts`);
   }
   return native;
+}
+
+function open(path: string) {
+  try {
+    return dlopen(path, symbols).symbols;
+  } catch (error) {
+    throw new Error(`${path} is not the library of this version; in a checkout bin/bootstrap builds it`, {
+      cause: error,
+    });
+  }
 }
 
 const MFD_CLOEXEC = 1;

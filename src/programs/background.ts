@@ -54,10 +54,10 @@ function waitUntilReady(child: Child, ready: Fd): number {
  * sits there, and its log lines would end with it. Must be prepared before a chroot takes /dev away.
  */
 export function prepareReady(host: Host): () => void {
-  const fd = Number(host.env[READY] ?? Number.NaN);
-  if (!Number.isInteger(fd)) return () => {};
-  const ready = new Fd(fd);
-  native.sb_set_inheritable(fd, 0);
+  const note = host.env[READY] ?? "";
+  if (!/^\d+$/.test(note)) return () => {};
+  const ready = new Fd(Number(note));
+  native.sb_set_inheritable(ready.number, 0);
   const nothing = openSync("/dev/null", "r+");
   return () => {
     native.sb_eventfd_add(ready.number);

@@ -45,8 +45,12 @@ export class Failure extends Error {
   }
 }
 
-/** What we pass among our own processes, and what no other program shall see. */
-const OWN_VARIABLES = ["SOCKETBOX_STARTED", "SOCKETBOX_READY_FD"] as const;
+/** What we pass among our own processes, and what no other program shall see; the last is for Bun (bin/launch). */
+const OWN_VARIABLES = [
+  "SOCKETBOX_STARTED",
+  "SOCKETBOX_READY_FD",
+  "BUN_RUNTIME_TRANSPILER_CACHE_PATH",
+] as const;
 
 /** The environment for a program that takes our place. */
 export function ownEnvironment(env: Host["env"]): Record<string, string | undefined> {

@@ -52,6 +52,8 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const request = planned?.identity ?? options.identity;
   if (options.exec) return become(host, options.exec, options, planned, inherited, ready);
 
+  // Before anything is bound: a name that nobody has changes nothing.
+  const identity = resolveIdentity(request);
   const workers = planned?.server.workers ?? 1;
   const service = new SystemdService(host);
   using predecessor = findPredecessor(options, request);
@@ -69,7 +71,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
 
   const acceptors = await Acceptors.start(host, workers);
   const lookout = planned || takeover ? await Lookout.start() : undefined;
-  assumeIdentity(resolveIdentity(request), { confine: true });
+  assumeIdentity(identity, { confine: true });
   if (request.chroot !== undefined) file?.hide();
   const plan =
     planned ?? (options.direct ? directPlan(options.direct, options) : planOf(host, options, text, numbers));
@@ -232,13 +234,14 @@ function become(
   inherited: readonly number[],
   ready: () => void,
 ): never {
+  const several = planned?.listeners?.length ?? 1;
+  if (several > 1 && options.inherited === undefined)
+    throw new Failure(EXIT.usage, `-e passes one listener on, and ${options.config} has ${several}`);
+  const resolved = resolveIdentity(planned?.identity ?? options.identity);
   const given = options.inherited === undefined ? NOTHING : givenToUs(host, options, planned);
   const { listeners } = bindListeners(options, planned, given, { workers: 1, ending: "refuse" });
-  if (listeners.length > 1)
-    throw new Failure(EXIT.usage, `-e passes one listener on, and ${options.config} has ${listeners.length}`);
   const listener = listeners[0]!.fds[0]!;
   const env = { ...ownEnvironment(host.env), SKBOX_LISTEN_FD: String(listener.number) };
-  const resolved = resolveIdentity(planned?.identity ?? options.identity);
   assumeIdentity(resolved, { confine: false });
   const program = findProgram(name!, host.env.PATH);
   native.sb_set_nonblocking(listener.number, 0);

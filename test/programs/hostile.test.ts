@@ -3,8 +3,9 @@
  * (test/package.test.ts starts every program there, in every form that it is shipped in.)
  */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import packageFile from "../../package.json" with { type: "json" };
 import { BAIT, hostileFolder } from "../kit/hostile.ts";
 import { pythonOutput } from "../kit/python.ts";
 import { program, testWith } from "../kit/require.ts";
@@ -21,6 +22,8 @@ test("the folder is a trap indeed: Bun itself steps into it", async () => {
   const { code, out } = await run([join(ROOT, ".toolchain/bin/bun"), "innocent.ts"], { cwd: folder.path });
   expect([code, out, folder.sprung]).toEqual([99, "", true]);
 });
+
+const PROGRAMS = Object.keys(packageFile.bin);
 
 describe("at work in such a folder", () => {
   testPython(
@@ -59,6 +62,24 @@ describe("at work in such a folder", () => {
     const background = ["-d", "-p", String(await freePort()), "-e", "/usr/bin/env"];
     expect((await run([bin("socketbox"), ...background], options)).out).not.toContain(BAIT);
     expect(folder.sprung).toBe(false);
+  });
+
+  test("no program looks there for its own code translated, wherever a home or a cache is said to be", async () => {
+    using folder = hostileFolder();
+    const before = readdirSync(folder.path).sort();
+    for (const homes of [
+      { HOME: "", XDG_CACHE_HOME: undefined },
+      { HOME: ".", XDG_CACHE_HOME: "" },
+    ]) {
+      const options = { cwd: folder.path, env: { ...env, ...homes } };
+      for (const name of PROGRAMS) expect((await run([bin(name), "--help"], options)).code).toBe(0);
+      const command = ["-p", String(await freePort()), "-e", "/usr/bin/env"];
+      const { out } = await run([bin("socketbox"), ...command], options);
+      expect(out).toContain("SKBOX_LISTEN_FD=");
+      expect(out).not.toMatch(/^(BUN|SOCKETBOX)_/m);
+    }
+    // Bun keeps what it has translated, and so shows where it looks.
+    expect(readdirSync(folder.path).sort()).toEqual(before);
   });
 
   testPython("send-receive-fd and socket-query do their work", async () => {

@@ -1,6 +1,6 @@
 /** What the server's options mean together. */
 import { expect, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { root, testWith } from "../kit/require.ts";
 import { ask, bin, freePort, ready, run, scratch } from "../kit/running.ts";
 
@@ -73,3 +73,32 @@ test.each(["toml", "conf"])(
     expect(code).toBe(1);
   },
 );
+
+test("in a folder that was removed, a relative path leads nowhere", async () => {
+  using folder = scratch();
+  mkdirSync(folder.file("gone"));
+  const script = `cd gone && rmdir ../gone && exec "${bin("socketbox")}" check -f bun`;
+  const { code, out } = await run(["sh", "-c", script], { cwd: folder.path });
+  expect(out).toContain("/gone (deleted)/bun: error: it cannot be read: ENOENT");
+  expect(code).toBe(1);
+});
+
+test("-P takes a registry in the abstract namespace", async () => {
+  const { code, out } = await run([bin("socketbox"), "-S", "/a", "-P", "7:@nobody-registers-here"]);
+  expect(out).toContain("register for slot 7 at @nobody-registers-here: ECONNREFUSED");
+  expect(code).toBe(3);
+});
+
+test("a user that nobody is is refused before anything is bound", async () => {
+  using folder = scratch();
+  const file = folder.file("a.toml");
+  const registry = folder.file("registry");
+  writeFileSync(
+    file,
+    `[server]\nuser = "no-such-user"\n[[registry]]\npath = "${registry}"\nallow = [{ slot = 1 }]\n[[route]]\nto = "deny"\n`,
+  );
+  const { code, out } = await run([bin("socketbox"), "-p0", "-f", file]);
+  expect(out).toEndWith('socketbox: there is no user "no-such-user"\n');
+  expect(code).toBe(3);
+  expect(existsSync(registry)).toBe(false);
+});
