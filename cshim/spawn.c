@@ -28,7 +28,8 @@ struct launch {
     const char *program;
     char **argv, **envp;
     const struct sb_child *child;
-    int error; /* written by the child, which shares our memory until it execs */
+    sigset_t blocked; /* signals that the program starts with blocked */
+    int error;        /* written by the child, which shares our memory until it execs */
 };
 
 /* 0 and 1 may themselves be the numbers to be moved, and dup2 onto itself keeps close-on-exec: go by way of
@@ -63,9 +64,7 @@ static int become_program(struct launch *launch) {
         limit.rlim_cur = child->nofile < limit.rlim_max ? child->nofile : limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_SETMASK, &launch->blocked, NULL);
     execve(launch->program, launch->argv, launch->envp);
     return errno;
 }
@@ -97,6 +96,7 @@ int sb_spawn(const char *program, const char *argv, int argc, const char *envp, 
     char *stack =
         mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     int result = -ENOMEM;
+    sigemptyset(&launch.blocked);
     if (launch.argv && launch.envp && stack != MAP_FAILED) {
         sigset_t all, before;
         sigfillset(&all);
@@ -121,11 +121,13 @@ int sb_spawn(const char *program, const char *argv, int argc, const char *envp, 
     return result;
 }
 
-/* Returns only when it failed, with -errno. */
+/* Returns only when it failed, with -errno. What is blocked in this thread stays blocked in the program, as
+ * across any exec: whoever started us meant it so. */
 int sb_exec(const char *program, const char *argv, int argc, const char *envp, int envc,
             const struct sb_child *child) {
     struct launch launch = {
         .program = program, .argv = split(argv, argc), .envp = split(envp, envc), .child = child};
+    pthread_sigmask(SIG_SETMASK, NULL, &launch.blocked);
     int error = launch.argv && launch.envp ? become_program(&launch) : ENOMEM;
     free(launch.argv);
     free(launch.envp);

@@ -155,6 +155,16 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], *[int(signal.getsignal(s) =
     expect(native).toMatch(/^123 1 /);
   });
 
+  test("has those signals blocked that the command was started with blocked", async () => {
+    const block = `import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD, signal.SIGTERM, 50})
+os.execvp(sys.argv[1], sys.argv[1:])`;
+    const ask = ["grep", "^SigBlk", "/proc/self/status"];
+    const native = (await run(["python3", "-c", block, ...ask])).out;
+    expect((await run(["python3", "-c", block, ...started(...ask)])).out).toBe(native);
+    expect(native).toBe("SigBlk:\t0002000000014200\n");
+  });
+
   test("has the library first in LD_PRELOAD, once, and nothing of ours beside the map", async () => {
     const env = { LD_PRELOAD: `${library} /usr/lib/x86_64-linux-gnu/libdl.so.2` };
     const { out } = await run(started("env"), { env });
