@@ -13,6 +13,13 @@ int sb_close(int fd) {
     return close(fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
+/* Closes the connection without a word of farewell: its peer gets a reset (SO_LINGER, socket(7)). */
+int sb_reset(int fd) {
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    return sb_close(fd);
+}
+
 /* Closes those connections whose client has reset them, and puts -1 in their place; returns how many. A
  * client that has only finished sending is not among them (POLLHUP needs both directions closed, POLLERR an
  * error). */

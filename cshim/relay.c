@@ -145,16 +145,6 @@ int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes 
     return news;
 }
 
-/* With SO_LINGER 0 (socket(7)) the peer gets a reset in the place of an end. */
-static void part(int fd, int reset) {
-    struct linger none = {.l_onoff = 1, .l_linger = 0};
-    if (fd < 0)
-        return;
-    if (reset)
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    close(fd);
-}
-
 /* Closes both sockets and frees the slot. `reset`: so that their peers learn that it was not the proper end.
  * `shared`: somebody else may still have the client open, so that closing alone would not end its
  * registration. */
@@ -165,8 +155,9 @@ int sb_relay_close(int epoll, struct sb_relay *relays, int slot, struct sb_pipes
     sb_return_pipe(pipes, &relay->down);
     if (shared)
         (void)epoll_ctl(epoll, EPOLL_CTL_DEL, relay->up.from, NULL);
-    part(relay->up.from, reset);
-    part(relay->up.to, reset);
+    (void)(reset ? sb_reset : sb_close)(relay->up.from);
+    if (relay->up.to >= 0)
+        (void)(reset ? sb_reset : sb_close)(relay->up.to);
     relay->stage = SB_RELAY_FREE;
     return 0;
 }

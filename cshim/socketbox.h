@@ -157,6 +157,7 @@ SB_EXPORT int sb_wake_patiently(int patient);
 
 /* descriptor.c */
 SB_EXPORT int sb_close(int fd);
+SB_EXPORT int sb_reset(int fd);
 SB_EXPORT int sb_close_reset(int32_t *fds, int count);
 SB_EXPORT int sb_duplicate(int fd);
 SB_EXPORT int sb_redirect(int from, int to);

@@ -39,6 +39,7 @@ export const symbols = {
   sb_wake_patiently: { args: [i32], returns: number },
 
   sb_close: { args: [i32], returns: number },
+  sb_reset: { args: [i32], returns: number },
   sb_close_reset: { args: [ptr, i32], returns: number },
   sb_duplicate: { args: [i32], returns: number },
   sb_redirect: { args: [i32, i32], returns: number },

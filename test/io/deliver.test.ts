@@ -235,7 +235,7 @@ describe("a client", () => {
     const [reset, half] = [connection(), connection()];
     const ids = handAll(way.delivery, [reset, half]);
     native.sb_shutdown(half.client.number, 1);
-    native.sb_close_reset(Int32Array.of(reset.client.take()), 1);
+    native.sb_reset(reset.client.take());
     const box = mailbox("r");
     way.delivery.tick(performance.now());
     expect(taken(box)).toEqual([ids[1]!]);
