@@ -5,7 +5,7 @@ import type { Entry } from "../io/journal.ts";
 import { formatFlow } from "../model/flow.ts";
 import { formatReceiver } from "../model/target.ts";
 import { acceptorScript } from "../native/assets.ts";
-import { check, errnoName } from "../native/errno.ts";
+import { check, describeErrno, errnoName } from "../native/errno.ts";
 import { native } from "../native/library.ts";
 import { flowOf } from "../routing/record.ts";
 import type { Table } from "../routing/table.ts";
@@ -294,6 +294,6 @@ function describePause(errno: number): string {
 
 function describeWay(receiver: string, step: string, errno: number): string {
   return errno
-    ? `${receiver}: ${step}: ${errnoName(errno)}; its connections wait`
+    ? `${receiver}: ${step}: ${describeErrno(errno)}; its connections wait`
     : `${receiver}: reached again`;
 }

@@ -51,7 +51,7 @@ describe("round-robin", () => {
     const { server, port } = await balanced(folder, ["a", "b"], "");
     stack.use(server);
     const clients = load({ port, count: 200, atATime: 200 });
-    await server.until(/web \(unix:\S*a\): connect: ENOENT; its connections wait/);
+    await server.until(/web \(unix:\S*a\): connect: ENOENT \(.*\); its connections wait/);
     await receivers(stack, folder, "a");
     expect(await clients).toMatchObject({ ...allServed(200), by: { a: 100, b: 100 } });
     await server.until(/web \(unix:\S*a\): reached again/);

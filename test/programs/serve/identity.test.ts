@@ -1,8 +1,8 @@
 /** -u -g -G -k -x: what is given up is given up on every thread, and read back from the kernel. */
 import { describe, expect } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, chownSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { EXIT } from "../../../src/programs/host.ts";
 import { Namespace } from "../../kit/namespace.ts";
 import { program, root, testWith } from "../../kit/require.ts";
@@ -263,5 +263,30 @@ describe("-x", () => {
     ]);
     expect(code).toBe(EXIT.system);
     expect(out).toContain(`chroot to ${folder.file("none")}: ENOENT`);
+  });
+});
+
+describe("a receiver of root's", () => {
+  testRoot("can be reached by a server without privileges whose group its folder passes on", async () => {
+    using folder = scratch();
+    chmodSync(folder.path, 0o755);
+    const port = await freePort();
+    const paths = ["open", "closed"].map((name) => join(folder.file(name), "r"));
+    for (const path of paths) mkdirSync(dirname(path));
+    // As install -d -m 2750 -g GROUP does it; chown would take the bit away again.
+    chownSync(folder.file("open"), 0, 65534);
+    chmodSync(folder.file("open"), 0o2750);
+    chmodSync(folder.file("closed"), 0o755);
+    await using _open = await ready("socketbox-inetd", [paths[0]!, "echo", "here"]);
+    await using _closed = await ready("socketbox-inetd", [paths[1]!, "echo", "here"]);
+    const file = folder.file("a.toml");
+    const targets = paths.map((path, i) => `[[route]]\nlocal = "127.0.0.${i + 1}"\nto = "unix:${path}"\n`);
+    writeFileSync(file, targets.join(""));
+    await using server = await ready("socketbox", ["-u65534", "-g65534", "-f", file, `-p${port}`]);
+    expect(await ask(port, "127.0.0.1")).toBe("here\n");
+    const waiting = ask(port, "127.0.0.2");
+    await server.until(/closed\/r: connect: EACCES \(permission denied\); its connections wait/);
+    chmodSync(paths[1]!, 0o666);
+    expect(await waiting).toBe("here\n");
   });
 });
