@@ -79,7 +79,7 @@ export class Deliveries implements Hall {
       targets.map((target) => (isTemplate(target) ? undefined : this.#makeWay(target, target.receivers))),
     );
     // What waits goes on being looked after, whatever way it is on now.
-    for (const way of this.#fixed) if (way) this.#active.add(way);
+    for (const way of this.#fixed) if (way?.deliveries.some(({ load }) => load > 0)) this.#active.add(way);
     const templates = new Map(targets.map((target) => [keyOf(target), target]));
     for (const [name, { way, key }] of this.#filled) {
       const target = templates.get(key);
@@ -153,7 +153,10 @@ export class Deliveries implements Hall {
         const label = `${target.name} (${formatReceiver(receiver)})`;
         return this.#obtain(target, receiver, room, quiet ? undefined : label);
       },
-      sibling: this.#events.sibling,
+      sibling: (of, receiver, present) => {
+        // Not news where it only goes over from the table of before.
+        if (!this.#spare.has(deliveryName(of, receiver))) this.#events.sibling(of, receiver, present);
+      },
     };
     return new Pool(target, receivers, room, events);
   }

@@ -12,6 +12,10 @@ import { isUnixThere } from "./unix.ts";
 
 /** The shortest time between two looks for siblings, in milliseconds. */
 const LOOK_MS = 100;
+/** One who comes takes the lowest number that is free, so most looks go no further than these beyond the known. */
+const LOOK_AHEAD = 4;
+/** Every so manieth look is at all numbers: whatever else may have put something there. */
+const LOOK_WHOLE = 10;
 
 export interface PoolEvents {
   /** A new delivery to one of the receivers. */
@@ -33,6 +37,7 @@ export class Pool implements Way {
   #touched = false;
   #busy = false;
   #lookedAt = Number.NEGATIVE_INFINITY;
+  #looks = 0;
 
   constructor(target: Target, receivers: readonly Receiver[], room: Room, events: PoolEvents) {
     this.#target = target;
@@ -118,15 +123,18 @@ export class Pool implements Way {
     const now = performance.now();
     if (now - this.#lookedAt < LOOK_MS) return;
     this.#lookedAt = now;
+    const most = this.#looks++ % LOOK_WHOLE === 0 ? SIBLINGS_MAX : LOOK_AHEAD;
     const known = new Map(this.#members.map((member) => [pathOf(member.receiver), member]));
     const members = this.#members.slice(0, this.#named.length);
     const names = new Set(this.#named.map(pathOf));
     for (const named of this.#named) {
+      let absent = 0;
       for (let number = 1; number <= SIBLINGS_MAX; number++) {
         const path = siblingPath(pathOf(named), number);
-        if (names.has(path)) continue;
         const member = known.get(path);
+        if (names.has(path) || (!member && absent >= most)) continue;
         const present = isUnixThere(path);
+        if (!present) absent++;
         if (present || (member && member.load > 0))
           members.push(member ?? this.#join({ kind: "unix", path }));
         else if (member) this.#leave(member);

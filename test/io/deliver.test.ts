@@ -2,9 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { renameSync, rmSync } from "node:fs";
 import { Delivery, type DeliveryEvents } from "../../src/io/deliver.ts";
-import { Fd, liveFds } from "../../src/io/fd.ts";
-import { ANYBODY } from "../../src/io/mailbox.ts";
-import { Reactor } from "../../src/io/reactor.ts";
+import { Fd } from "../../src/io/fd.ts";
 import { SOCK } from "../../src/io/socket.ts";
 import { type Receiver, type Target, targetOf } from "../../src/model/target.ts";
 import { check, errnoName } from "../../src/native/errno.ts";
@@ -14,49 +12,22 @@ import { FLOW_WORDS, flowOf } from "../../src/routing/record.ts";
 import { Room } from "../../src/routing/room.ts";
 import type { ProxyEnds } from "../../src/wire/proxy.ts";
 import { RECEIVER_QUEUE } from "../faults/kit.ts";
-import { freePort, scratch } from "../kit/running.ts";
-import { boundUnix, listenTcp } from "../kit/sockets.ts";
+import { boundUnix } from "../kit/sockets.ts";
+import { Ground, type Pair, taken } from "./ground.ts";
 
-const LOCALHOST = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1);
 const FOR_EVER: Target = { ...targetOf({ kind: "fd", fd: 0 }), name: "t", waitMs: 1e9 };
 
-let stack: DisposableStack;
-let reactor: Reactor;
-let before: number;
-let folder: ReturnType<typeof scratch>;
-let listener: Fd;
-let port: number;
+let ground: Ground;
+let connection: () => Pair;
+let mailbox: (name: string) => Fd;
 
 beforeEach(async () => {
-  before = liveFds();
-  stack = new DisposableStack();
-  folder = stack.use(scratch());
-  reactor = stack.use(new Reactor());
-  port = await freePort();
-  listener = stack.use(listenTcp(port));
+  ground = await Ground.lay();
+  connection = () => ground.connection();
+  mailbox = (name) => ground.mailbox(name);
 });
 
-afterEach(() => {
-  stack.dispose();
-  expect(liveFds()).toBe(before); // no delivery keeps a descriptor
-});
-
-/** A connection that has been accepted, and its client. */
-interface Pair {
-  readonly flow: Uint32Array;
-  readonly client: Fd;
-  /** The client's port, by which it is known. */
-  readonly id: number;
-}
-
-function connection(): Pair {
-  const client = stack.use(
-    Fd.from(native.sb_connect_inet(LOCALHOST, 0, port, null, 0, -1), "connect to the listener"),
-  );
-  const flow = new Uint32Array(FLOW_WORDS);
-  check(native.sb_accept(listener.number, flow, 1, 0), "accept");
-  return { flow, client, id: flowOf(flow, 0, 0).remotePort };
-}
+afterEach(() => ground[Symbol.dispose]());
 
 /** What a delivery tells, in the order in which it does. */
 interface Told {
@@ -87,18 +58,14 @@ function made(receiver: Receiver, settings: Partial<Target> = {}, holderOf?: () 
   };
   const target = { ...FOR_EVER, receivers: [receiver], ...settings };
   const room = new Room(target.queue, false, { free: 1e9, shared: false });
-  const around = { reactor, events, holderOf: holderOf ?? (() => undefined) };
+  const around = { reactor: ground.reactor, events, holderOf: holderOf ?? (() => undefined) };
   const delivery = new Delivery(target, receiver, around, room, "t");
-  stack.defer(() => delivery.close("shutdown"));
+  ground.defer(() => delivery.close("shutdown"));
   return { delivery, told, room, target };
 }
 
 const to = (name: string, settings: Partial<Target> = {}) =>
-  made({ kind: "unix", path: folder.file(name) }, settings);
-
-function mailbox(name: string): Fd {
-  return stack.use(boundUnix(folder.file(name)));
-}
+  made({ kind: "unix", path: ground.path(name) }, settings);
 
 /** Hands connections off in one batch; returns who they are. */
 function hand({ delivery }: { delivery: Delivery }, count: number): number[] {
@@ -114,24 +81,13 @@ function handAll(delivery: Delivery, pairs: readonly Pair[]): number[] {
   return pairs.map(({ id }) => id);
 }
 
-/** Who lies in a mailbox; up to `most` of them are taken out. */
-function taken(fd: Fd, most = 1000): number[] {
-  const flow = new Uint32Array(FLOW_WORDS);
-  const ids: number[] = [];
-  while (ids.length < most && native.sb_receive_fds(fd.number, flow, 1, 2, ANYBODY, null) === 1) {
-    ids.push(flowOf(flow, 0, 0).remotePort);
-    native.sb_close(flow[FLOW_FD_WORD]! | 0);
-  }
-  return ids;
-}
-
 /** Takes from a mailbox, and lets the delivery have its turns, until so many have come. */
 function drained(fd: Fd, told: Told, count: number): number[] {
   const ids: number[] = [];
   while (ids.length < count) {
     const some = taken(fd, 3);
     ids.push(...some);
-    if (told.waiting > 0) reactor.turn(); // it would wait for ever where there is nothing to wait for
+    if (told.waiting > 0) ground.reactor.turn(); // it would wait for ever where there is nothing to wait for
   }
   expect(taken(fd)).toEqual([]);
   return ids;
@@ -167,7 +123,7 @@ describe("a receiver that is there", () => {
     taken(box);
     for (let left = 3; left > 0; left = way.told.waiting) {
       expect(way.room.waiting).toBe(left);
-      reactor.turn();
+      ground.reactor.turn();
     }
     expect(way.room.waiting).toBe(0);
   });
@@ -263,7 +219,7 @@ describe("a receiver that goes and comes", () => {
     const ids = hand(way, 2);
     expect(taken(first)).toEqual(ids);
     first.close();
-    rmSync(folder.file("r"));
+    rmSync(ground.path("r"));
     const second = mailbox("r");
     const more = hand(way, 2);
     expect(taken(second)).toEqual(more);
@@ -275,7 +231,7 @@ describe("a receiver that goes and comes", () => {
     const way = to("r");
     hand(way, 1);
     const successor = mailbox("new");
-    renameSync(folder.file("new"), folder.file("r"));
+    renameSync(ground.path("new"), ground.path("r"));
     way.delivery.tick(performance.now());
     const ids = hand(way, 2);
     expect(taken(successor)).toEqual(ids);
@@ -291,7 +247,7 @@ describe("a receiver that goes and comes", () => {
     expect(taken(leaving)).toEqual(had);
     expect(way.told).toMatchObject({ waiting: 2, gaveUp: [] });
     leaving.close();
-    rmSync(folder.file("r"));
+    rmSync(ground.path("r"));
     const next = mailbox("r");
     way.delivery.tick(performance.now());
     expect(taken(next)).toEqual(waits);
@@ -302,7 +258,7 @@ describe("a receiver that goes and comes", () => {
     const way = to("r");
     const ids = hand(way, RECEIVER_QUEUE + 4);
     killed.close();
-    rmSync(folder.file("r"));
+    rmSync(ground.path("r"));
     const next = mailbox("r");
     way.delivery.tick(performance.now());
     expect(taken(next)).toEqual(ids.slice(RECEIVER_QUEUE));
@@ -310,8 +266,8 @@ describe("a receiver that goes and comes", () => {
 });
 
 test("an inherited socket whose peer has gone gives up what waits, and says that it is lost, once", () => {
-  const pair = stack.use(listening("s"));
-  const ours = stack.use(Fd.from(native.sb_connect_unix(cText(folder.file("s")), SOCK.seqpacket), "connect"));
+  using pair = listening("s");
+  using ours = Fd.from(native.sb_connect_unix(cText(ground.path("s")), SOCK.seqpacket), "connect");
   const flow = new Uint32Array(FLOW_WORDS);
   check(native.sb_accept(pair.number, flow, 1, 0), "accept");
   const theirs = new Fd(flow[FLOW_FD_WORD]! | 0);
@@ -333,7 +289,7 @@ test("a slot's connections wait for whoever registers, and go on to the next hol
   const ids = hand(way, 2);
   expect(way.told).toMatchObject({ waiting: 2, delivered: 0 });
   const box = mailbox("h");
-  using first = Fd.from(native.sb_connect_unix(cText(folder.file("h")), SOCK.datagram), "connect");
+  using first = Fd.from(native.sb_connect_unix(cText(ground.path("h")), SOCK.datagram), "connect");
   holder = first.number;
   way.delivery.reconnect();
   expect(taken(box)).toEqual(ids);
@@ -341,7 +297,7 @@ test("a slot's connections wait for whoever registers, and go on to the next hol
   way.delivery.reconnect();
   const late = hand(way, 1);
   const other = mailbox("o");
-  using second = Fd.from(native.sb_connect_unix(cText(folder.file("o")), SOCK.datagram), "connect");
+  using second = Fd.from(native.sb_connect_unix(cText(ground.path("o")), SOCK.datagram), "connect");
   holder = second.number;
   way.delivery.reconnect();
   expect(taken(other)).toEqual(late);
@@ -386,7 +342,7 @@ describe("another delivery", () => {
     way.delivery.tick(performance.now());
     expect(way.delivery.stuck).toBe(true);
     taken(box);
-    reactor.turn();
+    ground.reactor.turn();
     expect(way.delivery.stuck).toBe(false);
   });
 });
@@ -403,7 +359,7 @@ test("is of use while connections come or wait, and not any more after that", ()
 });
 
 function listening(name: string): Fd {
-  const fd = boundUnix(folder.file(name), SOCK.seqpacket);
+  const fd = boundUnix(ground.path(name), SOCK.seqpacket);
   check(native.sb_listen(fd.number, 1), "listen");
   return fd;
 }

@@ -3,46 +3,26 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { Deliveries } from "../../src/io/deliveries.ts";
 import { type Fd, liveFds } from "../../src/io/fd.ts";
-import { ANYBODY } from "../../src/io/mailbox.ts";
-import { Reactor } from "../../src/io/reactor.ts";
 import { formatReceiver, type Target, targetOf } from "../../src/model/target.ts";
-import { check } from "../../src/native/errno.ts";
-import { native } from "../../src/native/library.ts";
-import { FLOW_FD_WORD } from "../../src/native/structs.ts";
-import { FLOW_WORDS, flowOf } from "../../src/routing/record.ts";
 import { RECEIVER_QUEUE } from "../faults/kit.ts";
-import { freePort, scratch } from "../kit/running.ts";
-import { boundUnix, listenTcp } from "../kit/sockets.ts";
+import { Ground, taken } from "./ground.ts";
 
-const LOCALHOST = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1);
-
-let stack: DisposableStack;
-let before: number;
-let folder: ReturnType<typeof scratch>;
-let reactor: Reactor;
-let listener: Fd;
-let port: number;
+let ground: Ground;
+let mailbox: (name: string) => Fd;
 
 beforeEach(async () => {
-  before = liveFds();
-  stack = new DisposableStack();
-  folder = stack.use(scratch());
-  reactor = stack.use(new Reactor());
-  port = await freePort();
-  listener = stack.use(listenTcp(port));
+  ground = await Ground.lay();
+  mailbox = (name) => ground.mailbox(name);
 });
 
-afterEach(() => {
-  stack.dispose();
-  expect(liveFds()).toBe(before);
-});
+afterEach(() => ground[Symbol.dispose]());
 
 /** One target with these settings, and what its ways tell. */
 function pool(names: string, settings: Partial<Target>) {
-  const receivers = [...names].map((name) => ({ kind: "unix", path: folder.file(name) }) as const);
+  const receivers = [...names].map((name) => ({ kind: "unix", path: ground.path(name) }) as const);
   const target = { ...targetOf(receivers[0]!), name: "t", receivers, waitMs: 1e9, ...settings };
   const told = { gaveUp: [] as string[], waiting: 0, siblings: [] as string[] };
-  const deliveries = new Deliveries([target], reactor, {
+  const deliveries = new Deliveries([target], ground.reactor, {
     gaveUp: (reason) => void told.gaveUp.push(reason),
     waiting: (change) => {
       told.waiting += change;
@@ -55,36 +35,16 @@ function pool(names: string, settings: Partial<Target>) {
       void told.siblings.push(`${present ? "+" : "-"}${formatReceiver(receiver).split("/").at(-1)}`),
     free: () => 1e9,
   });
-  stack.defer(() => deliveries.close("shutdown"));
+  ground.defer(() => deliveries.close("shutdown"));
   return { deliveries, target, told };
-}
-
-function mailbox(name: string): Fd {
-  return stack.use(boundUnix(folder.file(name)));
 }
 
 /** So many connections in one batch, by their ids. */
 function hand(deliveries: Deliveries, count: number): number[] {
-  const flow = new Uint32Array(FLOW_WORDS);
-  const ids = Array.from({ length: count }, () => {
-    const client = check(native.sb_connect_inet(LOCALHOST, 0, port, null, 0, -1), "connect to the listener");
-    stack.defer(() => native.sb_close(client));
-    check(native.sb_accept(listener.number, flow, 1, 0), "accept");
-    deliveries.add(0, flow, 0, 0);
-    return flowOf(flow, 0, 0).remotePort;
-  });
+  const pairs = Array.from({ length: count }, () => ground.connection());
+  for (const { flow } of pairs) deliveries.add(0, flow, 0, 0);
   deliveries.flush();
-  return ids;
-}
-
-function taken(fd: Fd): number[] {
-  const flow = new Uint32Array(FLOW_WORDS);
-  const ids: number[] = [];
-  while (native.sb_receive_fds(fd.number, flow, 1, 2, ANYBODY, null) === 1) {
-    ids.push(flowOf(flow, 0, 0).remotePort);
-    native.sb_close(flow[FLOW_FD_WORD]! | 0);
-  }
-  return ids;
+  return pairs.map(({ id }) => id);
 }
 
 test("takes turns within a batch, and each gets its own in order", () => {
@@ -133,7 +93,7 @@ test("with fallback, what waits for one that takes nothing goes to the first tha
   // Only b takes anything from here on; a stands still.
   while (served.length < RECEIVER_QUEUE + 6) {
     served.push(...taken(b));
-    if (told.waiting > 0) reactor.turn();
+    if (told.waiting > 0) ground.reactor.turn();
   }
   expect([...served, ...taken(a)].sort()).toEqual(ids.sort());
   expect(told).toMatchObject({ waiting: 0, gaveUp: [] });
@@ -151,7 +111,7 @@ test("spread finds siblings that come, leaves those that go, and does not ask tw
   expect(taken(a)).toHaveLength(2);
   while (told.siblings.length < 2) {
     hand(deliveries, 1);
-    reactor.turn();
+    ground.reactor.turn();
   }
   expect(told.siblings).toEqual(["+a.1", "+a.64"]);
   for (const fd of [a, one, last]) taken(fd);
@@ -161,25 +121,38 @@ test("spread finds siblings that come, leaves those that go, and does not ask tw
   one.close();
   const ids = hand(deliveries, 6);
   expect([...taken(a), ...taken(last)].sort()).toEqual(ids.sort());
-  rmSync(folder.file("a.1"));
+  rmSync(ground.path("a.1"));
   while (told.siblings.length < 3) {
     hand(deliveries, 1);
-    reactor.turn();
+    ground.reactor.turn();
     for (const fd of [a, last]) taken(fd);
   }
   expect(told.siblings.at(-1)).toBe("-a.1");
   expect(told).toMatchObject({ waiting: 0, gaveUp: [] });
 });
 
+test("a reload goes on with the siblings that are known, and does not tell of them again", () => {
+  const boxes = ["a", "a.1", "a.2"].map((name) => mailbox(name));
+  const { deliveries, target, told } = pool("a", { spread: true });
+  expect(told.siblings).toEqual(["+a.1", "+a.2"]);
+  hand(deliveries, 3);
+  const open = liveFds();
+  deliveries.replace([{ ...target, balance: "least-waiting" }]);
+  expect(liveFds()).toBe(open);
+  hand(deliveries, 3);
+  expect(boxes.map((box) => taken(box).length)).toEqual([2, 2, 2]);
+  expect(told.siblings).toEqual(["+a.1", "+a.2"]);
+});
+
 test("a reload keeps what waits, and the sockets of receivers that stay", () => {
   const { deliveries, target, told } = pool("ab", {});
   const ids = hand(deliveries, 4);
-  const receivers = [...target.receivers.slice(1), { kind: "unix", path: folder.file("c") } as const];
+  const receivers = [...target.receivers.slice(1), { kind: "unix", path: ground.path("c") } as const];
   deliveries.replace([{ ...target, receivers }]);
   expect(told).toMatchObject({ waiting: 4, gaveUp: [] });
   const boxes = [mailbox("a"), mailbox("b"), mailbox("c")];
-  while (told.waiting > 0) reactor.turn();
-  expect(boxes.map(taken)).toEqual([[ids[0]!, ids[2]!], [ids[1]!, ids[3]!], []]);
+  while (told.waiting > 0) ground.reactor.turn();
+  expect(boxes.map((box) => taken(box))).toEqual([[ids[0]!, ids[2]!], [ids[1]!, ids[3]!], []]);
   const more = hand(deliveries, 4);
-  expect(boxes.map(taken)).toEqual([[], [more[0]!, more[2]!], [more[1]!, more[3]!]]);
+  expect(boxes.map((box) => taken(box))).toEqual([[], [more[0]!, more[2]!], [more[1]!, more[3]!]]);
 });
