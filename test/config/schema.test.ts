@@ -2,8 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "smol-toml";
-import { SCHEMA_FILE, schemaText } from "../../bin/schema.ts";
+import { PROGRAMS, schemaFile, schemaText } from "../../bin/schema.ts";
 import { readConfiguration } from "../../src/config/read.ts";
+import { readRelays } from "../../src/config/relay-toml.ts";
 import { ROOT } from "../kit/running.ts";
 
 interface Schema {
@@ -13,6 +14,7 @@ interface Schema {
   readonly additionalProperties?: boolean | Schema;
   readonly required?: readonly string[];
   readonly items?: Schema;
+  readonly enum?: readonly unknown[];
   readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
@@ -20,10 +22,12 @@ interface Schema {
   readonly minItems?: number;
 }
 
-const schema: Schema = JSON.parse(readFileSync(SCHEMA_FILE, "utf8"));
+const schema: Schema = JSON.parse(readFileSync(schemaFile("socketbox"), "utf8"));
+const relaySchema: Schema = JSON.parse(readFileSync(schemaFile("socketbox-relay"), "utf8"));
 
 /** As much of JSON Schema (draft 7) as the file uses. */
 function fits(schema: Schema, value: unknown): boolean {
+  if (schema.enum) return schema.enum.includes(value);
   if (schema.anyOf) return schema.anyOf.some((alternative) => fits(alternative, value));
   switch (schema.type) {
     case "string":
@@ -68,11 +72,43 @@ const GOOD = [
   '[[route]]\nto = "table:x"\n[[table.x.route]]\nto = "unix:/run/{local}"\nlistener = ["main"]',
 ];
 
-describe("docs/socketbox.schema.json", () => {
-  test("is what bin/schema.ts makes of the schema that files are checked with", () => {
-    expect(readFileSync(SCHEMA_FILE, "utf8")).toBe(schemaText());
+test.each(PROGRAMS)(
+  "docs/%s.schema.json is what bin/schema.ts makes of the schema of its files",
+  (program) => {
+    expect(readFileSync(schemaFile(program), "utf8")).toBe(schemaText(program));
+  },
+);
+
+describe("docs/socketbox-relay.schema.json", () => {
+  const judge = (text: string) => [
+    readRelays("relay.toml", text, () => 1).configuration !== undefined,
+    fits(relaySchema, parse(text)),
+  ];
+
+  test.each([
+    '[[relay]]\nfrom = "fd:3"\nto = "[::1]:80"',
+    '[[relay]]\nfrom = "slot:3:/run/registry"\nto = ["web.example:80", "unix:@app"]\nbalance = "source"\nmax = 10',
+    '[[relay]]\nname = "web"\nfrom = "unix:/run/web"\nto = "[::1]:0"\nidle-timeout = "10m"\nper-source = "20/56"',
+  ])("lets an editor accept what the reader accepts: %j", (text) => {
+    expect(judge(text)).toEqual([true, true]);
   });
 
+  test.each([
+    "",
+    '[[relay]]\nfrom = "fd:3"',
+    '[[relay]]\nto = "[::1]:80"',
+    '[[relay]]\nfrom = "run/web"\nto = "[::1]:80"',
+    '[[relay]]\nfrom = "fd:3"\nto = "::1"',
+    '[[relay]]\nfrom = "fd:3"\nto = []',
+    '[[relay]]\nfrom = "fd:3"\nto = "[::1]:80"\nmax = 0',
+    '[[relay]]\nfrom = "fd:3"\nto = "[::1]:80"\nsend-proxy = "v3"',
+    '[[relay]]\nfrom = "fd:3"\nto = "[::1]:80"\nports = 1',
+  ])("lets an editor point out what the reader refuses: %j", (text) => {
+    expect(judge(text)).toEqual([false, false]);
+  });
+});
+
+describe("docs/socketbox.schema.json", () => {
   test.each(GOOD)("lets an editor accept what the reader accepts: %j", (text) => {
     expect(readConfiguration("good.toml", text).diagnostics).toEqual([]);
     expect(fits(schema, parse(text))).toBe(true);
