@@ -12,8 +12,15 @@ import { EXIT, type Host } from "./host.ts";
 
 const READY = "SOCKETBOX_READY_FD";
 
-/** Starts this program again with `args`. Returns the exit code for this process. */
-export function goToBackground(host: Host, args: readonly string[]): number {
+/**
+ * Starts this program again with `args`; of standard input and output it keeps what is in `kept`, because it was told
+ * to work with that. Returns the exit code for this process.
+ */
+export function goToBackground(
+  host: Host,
+  args: readonly string[],
+  kept: readonly (number | undefined)[],
+): number {
   const inherited = inheritedFds();
   using ready = Fd.from(native.sb_eventfd(), "eventfd");
   passOn([...inherited, ready.number]);
@@ -24,8 +31,8 @@ export function goToBackground(host: Host, args: readonly string[]): number {
       program: program!,
       argv: [program!, ...first, ...args],
       env: { ...host.env, [READY]: String(ready.number) },
-      stdin: nothing,
-      stdout: nothing,
+      ...(!kept.includes(0) && { stdin: nothing }),
+      ...(!kept.includes(1) && { stdout: nothing }),
       newSession: true,
     },
     startedWith(host.env.SOCKETBOX_STARTED),

@@ -37,7 +37,11 @@ import { adoptedOf, bindTakeover, Predecessor, Succession } from "./takeover.ts"
 
 /** Returns the exit code, once the server has been told to stop or cannot go on. */
 export async function serve(host: Host, options: ServeOptions): Promise<number> {
-  if (options.background) return goToBackground(host, options.background);
+  if (options.background)
+    return goToBackground(host, options.background, [
+      options.inherited,
+      options.direct?.kind === "fd" ? options.direct.fd : undefined,
+    ]);
   const strict = strictMode(host);
   const inherited = inheritedFds();
   const ready = prepareReady(host);

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { EXIT } from "../../../src/programs/host.ts";
+import { pythonOutput, said } from "../../kit/python.ts";
 import { ask, freePort, run, scratch } from "../../kit/running.ts";
 import { receiver, SOCKETBOX, testPython } from "./server.ts";
 
@@ -45,6 +46,31 @@ describe("-d", () => {
         await endIn(folder.path);
       }
       expect(readFileSync(folder.file("log"), "utf8")).toContain("stopped: 2 accepted, 2 delivered");
+    },
+  );
+
+  testPython(
+    "keeps standard input and output where they are the sockets that it is to work with",
+    async () => {
+      using folder = scratch();
+      const script = `
+import subprocess
+listener = socket.create_server(("127.0.0.1", 0))
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+os.chdir(sys.argv[2])
+code = subprocess.run([sys.argv[1], "-d", "-s0", "-i1"], stdin=listener, stdout=theirs, stderr=open("log", "w")).returncode
+client = socket.create_connection(listener.getsockname())
+listener.close(); theirs.close()
+payload, descriptors = take(ours)
+socket.socket(fileno=descriptors[0]).sendall(b"through both")
+say(code=code, answer=client.recv(100).decode())`;
+      try {
+        expect(said(await pythonOutput(script, SOCKETBOX, folder.path))).toEqual([
+          { code: EXIT.ok, answer: "through both" },
+        ]);
+      } finally {
+        await endIn(folder.path);
+      }
     },
   );
 
