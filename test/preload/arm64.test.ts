@@ -1,0 +1,77 @@
+/**
+ * The libraries for arm64 under qemu-user: their unit tests, and a daemon of glibc behind the real server, which runs on
+ * this machine. qemu-user does not know SO_GET_FILTER: what a listener is stays in the process and its forked children.
+ */
+import { expect } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { builtFor, compileFor } from "../kit/builds.ts";
+import { type Need, program, testWith } from "../kit/require.ts";
+import { freePort, ROOT, Running, ready, run, scratch } from "../kit/running.ts";
+import { CLIENT, FROM, SERVER } from "./daemons/daemon.ts";
+import { askOften, exchange, mapOf, until } from "./harness.ts";
+
+const SYSROOT = "/usr/aarch64-linux-gnu";
+const GLIBC = "aarch64-linux-gnu.2.17";
+const MUSL = "aarch64-linux-musl";
+const libc: Need = { name: "package libc6-arm64-cross", met: existsSync(join(SYSROOT, "lib/libc.so.6")) };
+const emulated = testWith(program("qemu-aarch64"), libc);
+const emulator = ["qemu-aarch64", "-L", SYSROOT];
+
+const filesOf = (folder: string) =>
+  readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith(".c"))
+    .map((name) => join(ROOT, folder, name));
+
+/** Each library's parts, as test/preload/unit.test.ts and test/native/helper.test.ts put them together. */
+const parts = {
+  "cshim/preload/test": filesOf("cshim/preload").filter((path) => !path.endsWith("/wrappers.c")),
+  "cshim/test": [
+    ...filesOf("cshim"),
+    join(ROOT, "cshim/preload/decide.c"),
+    join(ROOT, "cshim/preload/environment.c"),
+  ],
+};
+
+/** What cannot be tested in an emulator, with its reason. */
+const LEFT_OUT: Readonly<Record<string, string>> = {};
+
+for (const [folder, sources] of Object.entries(parts)) {
+  for (const target of [GLIBC, MUSL]) {
+    for (const test of filesOf(folder)) {
+      const name = test.slice(ROOT.length + 1);
+      if (LEFT_OUT[name]) continue;
+      emulated(`${name} keeps its promises on ${target}`, async () => {
+        using place = scratch();
+        const output = compileFor(target, place.file("test"), test, ...sources);
+        const { code, out } = await run([...emulator, output]);
+        expect(out.split("\n").filter((line) => line && !line.startsWith("ok - "))).toEqual([]);
+        expect(code).toBe(0);
+      });
+    }
+  }
+}
+
+for (const how of ["select", "poll", "epoll"]) {
+  emulated(`a daemon for arm64 that uses ${how} serves 200 clients`, async () => {
+    using place = scratch();
+    const path = place.file("web.sock");
+    const daemon = compileFor(GLIBC, place.file("daemon"), join(ROOT, "test/preload/daemons/server.c"));
+    const variables = [
+      `LD_PRELOAD=${join(builtFor(GLIBC), "libsocketbox-preload.so")}`,
+      `SOCKETBOX_MAP=${mapOf({ 80: path })}`,
+    ];
+    await using running = new Running([...emulator, ...variables.flatMap((one) => ["-E", one]), daemon, how]);
+    await until("the daemon listens", () => existsSync(path));
+    const port = await freePort();
+    await using _server = await ready("socketbox", ["-l", "::", "-p", `${port}`, "-S", path]);
+    let turn = 0;
+    const ipv4 = { port, host: SERVER, localAddress: CLIENT };
+    const answers = await askOften(200, () => exchange(turn++ % 2 ? ipv4 : { port, host: "::1" }, "?\n"));
+    expect(answers.filter((answer) => !FROM.test(answer))).toEqual([]);
+    expect([...new Set(answers)].sort()).toEqual(["from ::1.", `from ::ffff:${CLIENT}.`]);
+    running.kill("SIGTERM");
+    expect(await running.ended()).toBe(0);
+    expect(existsSync(path)).toBe(false);
+  });
+}
