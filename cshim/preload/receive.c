@@ -108,8 +108,11 @@ int receive_take(int socket, int flags) {
 }
 
 int receive_wait(int socket) {
-    /* Peeking without room for control data leaves message and descriptor where they are. */
-    struct msghdr nothing = {0};
+    /* Peeking without room for control data leaves message and descriptor where they are. qemu-user does not
+     * even ask the kernel when there are no parts; one of no bytes is the same to the kernel. */
+    char none;
+    struct iovec part = {.iov_base = &none, .iov_len = 0};
+    struct msghdr nothing = {.msg_iov = &part, .msg_iovlen = 1};
     return real.recvmsg(socket, &nothing, MSG_PEEK) < 0 ? -errno : 0;
 }
 

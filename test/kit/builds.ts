@@ -1,4 +1,5 @@
 /** The libraries as they are built for another machine or libc, made by build.zig when they are first needed. */
+import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./running.ts";
 
@@ -15,25 +16,24 @@ export function builtFor(target: string): string {
   return join(prefix, "lib");
 }
 
-/** Compiles one C program of the tests for a target, dynamically linked; returns its path. */
-export function compileFor(
-  target: string,
-  output: string,
-  source: string,
-  ...more: readonly string[]
-): string {
-  const flags = [
-    "-std=gnu11",
-    "-O1",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    "-pthread",
-    "-dynamic",
-    "-target",
-    target,
-  ];
-  const built = Bun.spawnSync([ZIG, "cc", ...flags, "-o", output, source, ...more]);
+const FLAGS = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"];
+const FOR_MUSL = ["-Wno-sign-compare"]; // as in build.zig
+
+function cc(target: string, args: readonly string[], cwd = ROOT): void {
+  const flags = [...FLAGS, ...FOR_MUSL, "-target", target];
+  const built = Bun.spawnSync([ZIG, "cc", ...flags, ...args], { cwd });
   if (built.exitCode !== 0) throw new Error(`zig cc for ${target}:\n${built.stderr}`);
+}
+
+/** Compiles a C program of the tests for a target, dynamically linked unless told otherwise; returns its path. */
+export function compileFor(target: string, output: string, ...inputs: readonly string[]): string {
+  cc(target, ["-dynamic", "-o", output, ...inputs]);
   return output;
+}
+
+/** Compiles C files into object files in a folder of their own; returns their paths. */
+export function objectsFor(target: string, folder: string, sources: readonly string[]): string[] {
+  mkdirSync(folder);
+  cc(target, ["-c", ...sources], folder);
+  return readdirSync(folder).map((name) => join(folder, name));
 }
