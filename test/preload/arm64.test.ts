@@ -23,37 +23,38 @@ const filesOf = (folder: string) =>
     .filter((name) => name.endsWith(".c"))
     .map((name) => join(ROOT, folder, name));
 
-/** Each library's parts, as test/preload/unit.test.ts and test/native/helper.test.ts put them together. */
-const parts = {
-  "cshim/preload/test": filesOf("cshim/preload").filter((path) => !path.endsWith("/wrappers.c")),
-  "cshim/test": [
-    ...filesOf("cshim"),
-    join(ROOT, "cshim/preload/decide.c"),
-    join(ROOT, "cshim/preload/environment.c"),
-  ],
-};
+const preload = filesOf("cshim/preload").filter((path) => !path.endsWith("/wrappers.c"));
+const pure = ["decide", "environment", "present"].map((name) => join(ROOT, `cshim/preload/${name}.c`));
+const helper = [...filesOf("cshim"), ...pure.slice(0, 2)];
 
-/** Tests of what calls libc through its wrappers. */
-const LOOKS_UP = /\/preload\/test\/(follow|keep|sockets)\.c$/;
+/** Tests, with the parts of the libraries that they are made of. */
+const suites = [
+  { target: GLIBC, tests: filesOf("cshim/preload/test"), parts: preload },
+  { target: GLIBC, tests: filesOf("cshim/test"), parts: helper },
+  // Debian has no loader of musl for arm64 on amd64. These are static, and so cannot look up what is wrapped.
+  {
+    target: MUSL,
+    tests: ["decide", "present"].map((name) => join(ROOT, `cshim/preload/test/${name}.c`)),
+    parts: pure,
+  },
+  { target: MUSL, tests: filesOf("cshim/test"), parts: helper },
+];
 
-for (const [folder, sources] of Object.entries(parts)) {
-  for (const target of [GLIBC, MUSL]) {
-    emulated(`the tests of ${folder} keep their promises on ${target}`, async () => {
-      using place = scratch();
-      const objects = objectsFor(target, place.file("objects"), sources);
-      // There is no loader of musl for arm64 in Debian for amd64, so these are static, and cannot look functions up.
-      const linking = target === MUSL ? ["-static"] : [];
-      const tests = filesOf(folder).filter((path) => target !== MUSL || !LOOKS_UP.test(path));
-      for (const test of tests) {
-        const output = compileFor(target, place.file("test"), test, ...objects, ...linking);
-        const { code, out } = await run([...emulator, output, "emulated"]);
-        const lines = out.trimEnd().split("\n");
-        expect(lines.filter((line) => !line.startsWith("ok - "))).toEqual([]);
-        expect(lines.length).toBeGreaterThan(4);
-        expect(code).toBe(0);
-      }
-    });
-  }
+for (const { target, tests, parts } of suites) {
+  const names = tests.map((path) => path.slice(ROOT.length + 1)).join(", ");
+  emulated(`${names} keep their promises on ${target}`, async () => {
+    using place = scratch();
+    const objects = objectsFor(target, place.file("objects"), parts);
+    const linking = target === MUSL ? ["-static"] : [];
+    for (const test of tests) {
+      const output = compileFor(target, place.file("test"), test, ...objects, ...linking);
+      const { code, out } = await run([...emulator, output, "emulated"]);
+      const lines = out.trimEnd().split("\n");
+      expect(lines.filter((line) => !line.startsWith("ok - "))).toEqual([]);
+      expect(lines.length).toBeGreaterThan(4);
+      expect(code).toBe(0);
+    }
+  });
 }
 
 for (const how of ["select", "poll", "epoll"]) {
