@@ -67,6 +67,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const binding: Binding = { workers, ending: service.isManaged ? "drain" : "refuse" };
   const { listeners, removed } = mailbox ? NO_LISTENERS : bindListeners(options, planned, given, binding);
   warnOfReusePort(host, listeners);
+  warnOfOutranked(host, options, planned);
   const registries = openRegistries(host, planned, given);
   const takeover =
     options.takeover === undefined ? undefined : openTakeover(options.takeover, found?.takeover);
@@ -153,6 +154,21 @@ function findPredecessor({ takeover }: ServeOptions, { user }: IdentityRequest):
 
 function openTakeover(path: string, bound: Fd | undefined) {
   return bound ? adoptUnix(path, bound) : bindTakeover(path);
+}
+
+/** `-s` and `-P` outrank whatever else says where to listen, as in the original, but not in silence. */
+function warnOfOutranked(host: Host, options: ServeOptions, planned: Plan | undefined): void {
+  const { registration, inherited, listener } = options;
+  if (!registration && inherited === undefined) return;
+  const outranking = registration ? "-P" : "-s";
+  const named = listener.address !== undefined || listener.port !== undefined;
+  // The first listener of a file is what an inherited socket is called, and how it is treated.
+  const idle = named ? [] : (planned?.listeners ?? []).slice(registration ? 0 : 1);
+  if (named) host.log(`${outranking} outranks -l and -p, which mean nothing beside it`);
+  if (idle.length > 0)
+    host.log(
+      `${outranking} outranks the configuration: listeners without a socket: ${idle.map(({ name }) => name).join(", ")}`,
+    );
 }
 
 /** Where nobody runs whom we could take over from. */

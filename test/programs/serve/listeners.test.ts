@@ -208,6 +208,22 @@ os.execv(sys.argv[3], [sys.argv[3], "-s", str(listening.fileno()), *sys.argv[4:]
     });
   }
 
+  testPython("outranks -l, -p and further listeners of the file, and says so", async () => {
+    using folder = scratch();
+    const file = folder.file("two.toml");
+    const listen = (name: string) => `[[listen]]\nname = "${name}"\naddress = "::1"\nport = 1\n`;
+    writeFileSync(file, `${listen("a")}${listen("b")}[[route]]\nto = "deny"\n`);
+    for (const [words, warning] of [
+      [["-p", "1"], ": -s outranks -l and -p, which mean nothing beside it\n"],
+      [["-l", "::1"], ": -s outranks -l and -p, which mean nothing beside it\n"],
+      [[], ": -s outranks the configuration: listeners without a socket: b\n"],
+    ] as const) {
+      await using server = python(INHERIT, ["6", "bound", SOCKETBOX, "-f", file, ...words]);
+      await server.until(/: ready: inherited descriptor/);
+      expect(server.log).toContain(warning);
+    }
+  });
+
   testPython("refuses a descriptor that is no TCP socket, or not open at all", async () => {
     for (const [fd, error] of [
       ["0", "ENOTSOCK"],
