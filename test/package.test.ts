@@ -6,6 +6,7 @@ import packageFile from "../package.json" with { type: "json" };
 import { hostileFolder } from "./kit/hostile.ts";
 import { program, root, testWith } from "./kit/require.ts";
 import { ask, freePort, must, ROOT, Running, run, scratch } from "./kit/running.ts";
+import { named, relayed } from "./programs/relay/kit.ts";
 
 const BUN = join(ROOT, ".toolchain/bin/bun");
 const NAMES = Object.keys(packageFile.bin);
@@ -124,6 +125,19 @@ describe("the compiled executable", () => {
       expect(await server.stop()).toBe(0);
     },
   );
+
+  test("relays under an empty environment", async () => {
+    const command = ([, ...words]: string[]) => [
+      "/usr/bin/env",
+      "-i",
+      join(ROOT, "dist/socketbox-relay"),
+      ...words,
+    ];
+    await using between = await relayed([], { command });
+    using _target = named("through it", between.target);
+    expect(await ask(between.port, "127.0.0.1")).toBe("through it");
+    expect(await between.relay.stop()).toBe(0);
+  });
 
   test("serves under an empty environment, with nothing else installed", async () => {
     using elsewhere = scratch();

@@ -18,10 +18,10 @@ import { bin, freePort, must, Running } from "../../test/kit/running.ts";
 const ROUNDS = Number(process.argv[2] ?? 5);
 const BYTES = Number(process.argv[3] ?? 4) * 1e9;
 const PINGS = 20_000;
-const CONNECTIONS = 5_000;
+const CONNECTIONS = 10_000;
 const WIDTH = 32;
 /** Beyond it JavaScript is compiled; the others need no warming, and get it all the same. */
-const WARM = 5_000;
+const WARM = 10_000;
 /** Each is two descriptors of a relay, of which many systems allow 20,000. */
 const IDLE = 9_900;
 /** Two pipes for each connection are four descriptors more. */

@@ -56,6 +56,7 @@ const OPTIONS = {
     description: "receive the connections of slot NR of the server at PATH",
     valueHint: "NR:PATH",
   },
+  "from-uid": { type: "string", description: "receive connections from this user alone", valueHint: "USER" },
   connect: {
     type: "string",
     alias: "c",
@@ -135,7 +136,14 @@ const OPTIONS = {
 type Options = ParsedArgs<typeof OPTIONS>;
 
 /** Those that are not about one relay, and go with --config. */
-const GENERAL = new Set(["config", "drain", "log", ...Object.keys(IDENTITY_OPTIONS), ...Object.keys(COMMON)]);
+const GENERAL = new Set([
+  "config",
+  "from-uid",
+  "drain",
+  "log",
+  ...Object.keys(IDENTITY_OPTIONS),
+  ...Object.keys(COMMON),
+]);
 
 const MORE = `
 A connection that comes is connected to the target, and bytes go both ways until both sides have finished. It is
@@ -166,6 +174,7 @@ export async function relay(host: Host, argv: readonly string[]): Promise<number
     throw usage(`--log: ${JSON.stringify(options.log)} is not a form; expected ${LOG_FORMS.join(", ")}`);
   return run(host, {
     relays: options.config === undefined ? settings(options) : { file: file(options.config, canonical) },
+    fromUser: options["from-uid"],
     identity: identityRequest(options as never),
     log: form,
     drainMs: duration("drain", options.drain ?? DRAIN_DEFAULT),

@@ -8,7 +8,8 @@ import type { RelaySettings } from "../config/relay.ts";
 import { readRelays } from "../config/relay-toml.ts";
 import { interfaceIndex, openNetns } from "../io/connect.ts";
 import type { Fd } from "../io/fd.ts";
-import { assumeIdentity, type IdentityRequest, resolveIdentity } from "../io/identity.ts";
+import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } from "../io/identity.ts";
+import { ANYBODY } from "../io/mailbox.ts";
 import { Names } from "../io/names.ts";
 import { Reactor } from "../io/reactor.ts";
 import { Relays } from "../io/relays.ts";
@@ -28,6 +29,8 @@ import { Service, type Shared } from "./relay/service.ts";
 export interface RelayOptions {
   /** One relay as the command line describes it, or the file that describes all. */
   readonly relays: RelaySettings | { readonly file: string };
+  /** Name or number of the user whose messages alone are taken. */
+  readonly fromUser: string | undefined;
   readonly identity: IdentityRequest;
   readonly log: LogForm;
   /** After SIGTERM, how long connections may go on. */
@@ -82,6 +85,8 @@ class RelayProcess implements Shared, Disposable {
   readonly #strict: StrictMode;
   /** Sockets that a service manager keeps for us. */
   readonly #passed: readonly PassedSocket[];
+  /** Whose messages are taken; looked up before a chroot hides who is who. */
+  readonly #fromUid: number;
   /** Those that take connections. */
   #services: Service[] = [];
   /** Those whose settings have been replaced, for as long as they have connections. */
@@ -105,6 +110,7 @@ class RelayProcess implements Shared, Disposable {
     this.#options = options;
     this.#strict = strict;
     this.#passed = passedSockets(host.env);
+    this.#fromUid = options.fromUser === undefined ? ANYBODY : lookUpUser(options.fromUser).uid;
     this.lines = new RelayLog(options.log, (text) => host.raw(text));
   }
 
@@ -117,7 +123,7 @@ class RelayProcess implements Shared, Disposable {
       for (const { from, netns } of relays) {
         const key = inletKey(from);
         const known = this.#inlets.get(key);
-        const inlet = known ?? openInlet(from, this.#strict, this.#passed);
+        const inlet = known ?? openInlet(from, this.#strict, this.#passed, this.#fromUid);
         if (!known) opened.push(inlet);
         inlets.set(key, inlet);
         sockets.push(netns === undefined ? undefined : openNetns(netns));

@@ -6,6 +6,7 @@ import { Predecessor } from "../../src/programs/takeover.ts";
 import { program, root, testWith } from "../kit/require.ts";
 import { ask, bin, freePort, Running, ready, run, scratch } from "../kit/running.ts";
 import { load, tool } from "../kit/tools.ts";
+import { Client } from "./relay/kit.ts";
 
 type Scratch = ReturnType<typeof scratch>;
 
@@ -45,6 +46,32 @@ describe("a takeover", () => {
     expect(await waiting).toMatchObject({ served: 300, closed: 0, reset: 0, refused: 0 });
     await second.stop();
     expect(second.log).toContain("stopped: 300 accepted, 300 delivered");
+  });
+
+  test("brings along clients whose PROXY header is still to come, or has come by half", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const echo = ["/bin/sh", "-c", 'echo "$REMOTE_ADDR" "$REMOTE_PORT"'];
+    await using _inetd = await ready("socketbox-inetd", [folder.file("r"), ...echo]);
+    writeFileSync(
+      folder.file("c.toml"),
+      `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\nproxy = "require"\nproxy-from = "127.0.0.0/8"\n` +
+        `proxy-timeout = "1m"\n[[route]]\nto = "unix:${folder.file("r")}"\n`,
+    );
+    await using first = await start(folder);
+    using half = new Client(port);
+    half.send("PROXY TCP4 192.0.2.7 ");
+    using silent = new Client(port);
+    // Whoever comes after them is served: so they have been accepted.
+    using whole = new Client(port);
+    whole.send("PROXY TCP4 192.0.2.9 192.0.2.80 4713 80\r\n");
+    await whole.hears("192.0.2.9 4713\n");
+    await using _second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    half.send("192.0.2.80 4711 80\r\n");
+    await half.hears("192.0.2.7 4711\n");
+    silent.send("PROXY TCP4 192.0.2.8 192.0.2.80 4712 80\r\n");
+    await silent.hears("192.0.2.8 4712\n");
   });
 
   test("brings registrations along: a receiver never notices", async () => {

@@ -45,14 +45,18 @@ export function openInlet(
   settings: InletSettings,
   strict: StrictMode,
   passed: readonly PassedSocket[],
+  fromUid: number,
 ): Inlet {
   switch (settings.kind) {
     case "unix":
-      return mailboxInlet(adoptMailbox(passed, settings.path) ?? bindMailbox(settings.path), strict);
+      return mailboxInlet(
+        adoptMailbox(passed, settings.path, fromUid) ?? bindMailbox(settings.path, fromUid),
+        strict,
+      );
     case "slot":
-      return mailboxInlet(registerMailbox(settings.path, settings.slot), strict);
+      return mailboxInlet(registerMailbox(settings.path, settings.slot, fromUid), strict);
     case "fd":
-      return inheritedInlet(settings.fd, strict);
+      return inheritedInlet(settings.fd, strict, fromUid);
   }
 }
 
@@ -69,13 +73,13 @@ function mailboxInlet(mailbox: Mailbox, strict: StrictMode): Inlet {
   };
 }
 
-function inheritedInlet(number: number, strict: StrictMode): Inlet {
+function inheritedInlet(number: number, strict: StrictMode, fromUid: number): Inlet {
   const step = `inherited descriptor ${number}`;
   const kind = socketKind(number);
   if (!kind) throw new SysError(step, ERRNO.ENOTSOCK);
   if (!kind.listening) {
     if (kind.family !== FAMILY.unix) throw new SysError(`${step} does not listen`, ERRNO.EINVAL);
-    return mailboxInlet(wrapMailbox(number), strict);
+    return mailboxInlet(wrapMailbox(number, fromUid), strict);
   }
   const fd = Fd.from(native.sb_duplicate(number), step);
   check(native.sb_set_nonblocking(fd.number, 1), step);
