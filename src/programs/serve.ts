@@ -165,10 +165,9 @@ function warnOfOutranked(host: Host, options: ServeOptions, planned: Plan | unde
   // The first listener of a file is what an inherited socket is called, and how it is treated.
   const idle = named ? [] : (planned?.listeners ?? []).slice(registration ? 0 : 1);
   if (named) host.log(`${outranking} outranks -l and -p, which mean nothing beside it`);
-  if (idle.length > 0)
-    host.log(
-      `${outranking} outranks the configuration: listeners without a socket: ${idle.map(({ name }) => name).join(", ")}`,
-    );
+  if (idle.length === 0) return;
+  const names = idle.map(({ name }) => name).join(", ");
+  host.log(`${outranking} outranks the configuration: listeners without a socket: ${names}`);
 }
 
 /** Where nobody runs whom we could take over from. */
