@@ -3,12 +3,15 @@
 #include "follow.h"
 
 #include "decide.h"
+#include "guest.h"
 
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 enum { MAX_REMEMBERED = 32, LIBRARY_ROOM = 4096 };
 
@@ -102,4 +105,34 @@ char *const *follow_extend(char *const *variables, char **entries, char *bytes) 
     }
     entries[count] = NULL;
     return changed ? entries : variables;
+}
+
+/* Would a line on standard error go to a client? A manager's log is a Unix socket. */
+static bool errors_go_to_network(void) {
+    int domain = AF_UNIX;
+    socklen_t length = sizeof domain;
+    return real.getsockopt(STDERR_FILENO, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain != AF_UNIX;
+}
+
+static void say_refused(const char *program) {
+    const char *parts[] = {"socketbox-preload: ", program ? program : "a program",
+                           " is not executed: it would run without ", library,
+                           ", which cannot be read in this root by this user\n"};
+    enum { PARTS = sizeof parts / sizeof parts[0] };
+    struct iovec line[PARTS];
+    for (int i = 0; i < PARTS; i++)
+        line[i] = (struct iovec){.iov_base = (char *)parts[i], .iov_len = strlen(parts[i])};
+    if (writev(STDERR_FILENO, line, PARTS) < 0) {
+        /* Nobody is listening; the program must not run all the same. */
+    }
+}
+
+/* access(2) asks as the real user. Where the effective one is another, the dynamic linker leaves every
+ * library out anyway. */
+int follow_check(const char *program) {
+    if (!*library || access(library, R_OK) == 0)
+        return 0;
+    if (!errors_go_to_network())
+        say_refused(program);
+    return -ELIBACC;
 }

@@ -16,5 +16,9 @@ struct follow_room follow_measure(char *const *variables);
 /* The environment to execute with: variables itself where nothing is missing, otherwise entries, filled. Safe
  * after vfork: it writes to nothing but the two buffers. */
 char *const *follow_extend(char *const *variables, char **entries, char *bytes);
+/* May program be executed here? 0, or -ELIBACC when the dynamic linker would not find the library (another
+ * root, another user) and would run the program without it: its binds would be real. Says so on standard
+ * error. Safe after vfork and in a signal handler. program may be NULL. */
+int follow_check(const char *program);
 
 #endif

@@ -335,7 +335,9 @@ WRAPPER(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *e
 /* ---- executing: the stack only, because a child of vfork may be here ---- */
 
 /* Only a failed call comes back. */
-#define BECOME(call)                                                                                         \
+#define BECOME(program, call)                                                                                \
+    if (follow_check(program) < 0)                                                                           \
+        return ANSWER(-ELIBACC);                                                                             \
     keep_across_exec(true);                                                                                  \
     int result = call;                                                                                       \
     int saved = errno;                                                                                       \
@@ -351,27 +353,27 @@ WRAPPER(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *e
 
 WRAPPER(int, execve, (const char *path, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    BECOME(real.execve(path, argv, extended));
+    BECOME(path, real.execve(path, argv, extended));
 }
 
 WRAPPER(int, execv, (const char *path, char *const argv[])) {
     FOLLOW(environ);
-    BECOME(real.execve(path, argv, extended));
+    BECOME(path, real.execve(path, argv, extended));
 }
 
 WRAPPER(int, execvp, (const char *file, char *const argv[])) {
     FOLLOW(environ);
-    BECOME(real.execvpe(file, argv, extended));
+    BECOME(file, real.execvpe(file, argv, extended));
 }
 
 WRAPPER(int, execvpe, (const char *file, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    BECOME(real.execvpe(file, argv, extended));
+    BECOME(file, real.execvpe(file, argv, extended));
 }
 
 WRAPPER(int, fexecve, (int fd, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    BECOME(real.fexecve(fd, argv, extended));
+    BECOME(NULL, real.fexecve(fd, argv, extended));
 }
 
 /* Arguments from first to NULL, in a new array on the stack; list stands behind the NULL afterwards. */
@@ -392,14 +394,14 @@ WRAPPER(int, execl, (const char *path, const char *first, ...)) {
     COLLECT(first);
     va_end(list);
     FOLLOW(environ);
-    BECOME(real.execve(path, argv, extended));
+    BECOME(path, real.execve(path, argv, extended));
 }
 
 WRAPPER(int, execlp, (const char *file, const char *first, ...)) {
     COLLECT(first);
     va_end(list);
     FOLLOW(environ);
-    BECOME(real.execvpe(file, argv, extended));
+    BECOME(file, real.execvpe(file, argv, extended));
 }
 
 WRAPPER(int, execle, (const char *path, const char *first, ...)) {
@@ -407,19 +409,21 @@ WRAPPER(int, execle, (const char *path, const char *first, ...)) {
     char *const *envp = va_arg(list, char *const *);
     va_end(list);
     FOLLOW(envp);
-    BECOME(real.execve(path, argv, extended));
+    BECOME(path, real.execve(path, argv, extended));
 }
 
 WRAPPER(int, posix_spawn,
         (pid_t * pid, const char *path, const posix_spawn_file_actions_t *actions,
          const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return real.posix_spawn(pid, path, actions, attributes, argv, extended);
+    return follow_check(path) < 0 ? ELIBACC
+                                  : real.posix_spawn(pid, path, actions, attributes, argv, extended);
 }
 
 WRAPPER(int, posix_spawnp,
         (pid_t * pid, const char *file, const posix_spawn_file_actions_t *actions,
          const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return real.posix_spawnp(pid, file, actions, attributes, argv, extended);
+    return follow_check(file) < 0 ? ELIBACC
+                                  : real.posix_spawnp(pid, file, actions, attributes, argv, extended);
 }

@@ -1,6 +1,14 @@
 /** Who holds a path, from first bind to last close; several listeners; other processes; other families. */
 import { describe, expect } from "bun:test";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { program, root, testWith } from "../kit/require.ts";
 import { freePort } from "../kit/running.ts";
@@ -341,6 +349,24 @@ __attribute__((constructor)) static void first(void) {
       "listener 0, family 2, port 80",
     );
   });
+
+  for (const way of [...ways, "posix_spawn", "posix_spawnp", "vfork"]) {
+    testWith(gcc, root)(`lets ${way} run nothing where the library's file cannot be read`, () => {
+      const hidden = join(folder, `hidden-${way}`);
+      mkdirSync(hidden, { mode: 0o700 });
+      const copy = join(hidden, "preload.so");
+      copyFileSync(library, copy);
+      const variables = { ...under(fresh().variables), LD_PRELOAD: copy };
+      const { stdout, stderr } = Bun.spawnSync([executes, way, "65534"], { env: variables });
+      expect(stdout.toString()).not.toContain("listener");
+      if (way.startsWith("exec"))
+        expect(stdout.toString()).toBe(`${way}: Can not access a needed shared library\n`);
+      const program = way === "fexecve" ? "a program" : "/proc/self/exe";
+      expect(stderr.toString()).toBe(
+        `socketbox-preload: ${program} is not executed: it would run without ${copy}, which cannot be read in this root by this user\n`,
+      );
+    });
+  }
 
   test("adds no system call to those of a program that has no listener of ours", async () => {
     const quiet = compile("quiet", folder);

@@ -73,3 +73,22 @@ inRoot("a map that cannot be honoured is an error of bind there, too", async () 
     out: "listen: No such file or directory\n",
   });
 });
+
+inRoot("a root that lacks the library runs nothing, unless --no-follow says that it may", async () => {
+  using place = scratch();
+  makeRoot(place.path, "/lib/preload.so");
+  await using nowhere = await Namespace.isolated();
+  const map = ["--map", "80=/run/web.sock"];
+  const inside = ["chroot", place.path, "/bin/daemon", "poll"];
+  const { code, out } = await nowhere.run([bin("socketbox-preload"), ...map, ...inside]);
+  expect(code).toBe(126);
+  expect(out).toStartWith(
+    `socketbox-preload: /bin/daemon is not executed: it would run without ${realpathSync(library)}, `,
+  );
+  await using without = nowhere.start([bin("socketbox-preload"), ...map, "--no-follow", ...inside]);
+  await until("it has bound for real", async () =>
+    /:0050 /.test((await nowhere.run(["cat", "/proc/net/tcp6"])).out),
+  );
+  without.kill("SIGTERM");
+  expect(await without.ended()).toBe(0);
+});
