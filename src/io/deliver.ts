@@ -13,6 +13,7 @@ import { seedOf } from "../routing/rendezvous.ts";
 import type { Room } from "../routing/room.ts";
 import { DATAGRAM_PAYLOAD, proxiedPayload, SLOT_PAYLOAD } from "../wire/handoff.ts";
 import type { ProxyEnds } from "../wire/proxy.ts";
+import { now } from "./clock.ts";
 import { Fd } from "./fd.ts";
 import { Queue } from "./queue.ts";
 import { EVENT, type Reactor, type Watch } from "./reactor.ts";
@@ -46,8 +47,11 @@ export interface Surroundings {
 
 /** Where connections of one target go: a delivery, or several (pool.ts). */
 export interface Way {
-  /** Takes the connection of the record at word `at`; true when it is the first, and `flush` has to be called. */
-  add(flows: Uint32Array, at: number, listener: number): boolean;
+  /**
+   * Takes the connection of the record at word `at`; true when it is the first, and `flush` has to be called.
+   * `since`: when it began to wait; 0: it has just come.
+   */
+  add(flows: Uint32Array, at: number, listener: number, since: number): boolean;
   /** Hands off what was added since the last time. */
   flush(): void;
   /** To be called some ten times a second. Returns whether it has been of any use lately. */
@@ -64,8 +68,13 @@ export interface Way {
 
 /** A connection that waited, and is now the caller's. */
 export interface Taken {
+  /** Its record, descriptor included (routing/record.ts). */
   readonly flow: Uint32Array;
   readonly listener: number;
+  /** When it began to wait (clock.ts). */
+  readonly since: number;
+  /** Whether what it waits for is its PROXY header. */
+  readonly headerless: boolean;
 }
 
 /** The peer is not there, or not there any more: connecting again may find its successor. */
@@ -115,7 +124,7 @@ export class Delivery implements Way, Member {
   /** Whether anything has gone since the last tick, and whether in vain something waited from one to the next. */
   #took = false;
   #stuck = false;
-  /** Whether some came from another delivery, and may have waited longer than those before them. */
+  /** Whether some waited elsewhere before, and maybe longer than those in front of them. */
   #mixed = false;
 
   /** `receiver` is one of the target's, or what its template gives for one flow. */
@@ -163,8 +172,9 @@ export class Delivery implements Way, Member {
     return this.#stuck;
   }
 
-  add(flows: Uint32Array, at: number, listener: number): boolean {
-    this.#queue.add(flows, at, listener);
+  add(flows: Uint32Array, at: number, listener: number, since = 0): boolean {
+    this.#queue.add(flows, at, listener, since);
+    if (since > 0) this.#mixed = true;
     return this.#queue.size === this.#waiting + 1;
   }
 
@@ -181,7 +191,7 @@ export class Delivery implements Way, Member {
       this.#send(queue.size);
       if (queue.size === 0) return false;
     }
-    queue.stamp(this.#waiting, performance.now());
+    queue.stamp(this.#waiting, now());
     return true;
   }
 
@@ -253,7 +263,9 @@ export class Delivery implements Way, Member {
     const queue = this.#queue;
     const taken = Array.from({ length: queue.size }, (_, position) => {
       const at = queue.recordAt(position);
-      return { flow: queue.flows.slice(at, at + FLOW_WORDS), listener: queue.listener(position) };
+      const flow = queue.flows.slice(at, at + FLOW_WORDS);
+      const [listener, since] = [queue.listener(position), queue.since(position)];
+      return { flow, listener, since, headerless: false };
     });
     queue.dropFirst(queue.size);
     this.#settle();

@@ -11,6 +11,7 @@ import {
 } from "../model/target.ts";
 import { flowOf } from "../routing/record.ts";
 import { type Hall, Room } from "../routing/room.ts";
+import { now } from "./clock.ts";
 import { Delivery, type DeliveryEvents, type Surroundings, type Taken, type Way } from "./deliver.ts";
 import { Fd } from "./fd.ts";
 import { Pool, type PoolEvents } from "./pool.ts";
@@ -57,6 +58,7 @@ export class Deliveries implements Hall {
   /** Those that need to be ticked. */
   readonly #active = new Set<Way>();
   #ticking: Timer | undefined;
+  #readmits = false;
 
   constructor(targets: readonly Target[], reactor: Reactor, events: DeliveriesEvents) {
     this.#events = events;
@@ -100,6 +102,17 @@ export class Deliveries implements Hall {
     return this.#targets.length > 1;
   }
 
+  /** Lets in whatever `add` is called with meanwhile. */
+  readmit(add: () => void): void {
+    this.#readmits = true;
+    add();
+    this.#readmits = false;
+  }
+
+  get readmits(): boolean {
+    return this.#readmits;
+  }
+
   /** The slot's holder from now on; `socket` becomes ours. `undefined`: nobody. */
   hold(slot: number, socket: number | undefined): void {
     this.#holders.get(slot)?.close();
@@ -114,10 +127,10 @@ export class Deliveries implements Hall {
     return [...this.#all()].flatMap((way) => way.takeWaiting());
   }
 
-  /** Adds the connection of the record at word `at` to what `flush` hands off. */
-  add(target: number, flows: Uint32Array, at: number, listener: number): void {
+  /** Adds the connection of the record at word `at` to what `flush` hands off. `since`: it has waited before. */
+  add(target: number, flows: Uint32Array, at: number, listener: number, since = 0): void {
     const way = this.#fixed[target] ?? this.#fill(this.#targets[target]!, flows, at, listener);
-    if (!way.add(flows, at, listener)) return;
+    if (!way.add(flows, at, listener, since)) return;
     this.#touched.push(way);
     // From now on, not from the flush on: the next of this batch may be looking for what is idle.
     this.#active.add(way);
@@ -204,9 +217,9 @@ export class Deliveries implements Hall {
   }
 
   #tick(): void {
-    const now = performance.now();
+    const time = now();
     for (const way of this.#active) {
-      if (way.tick(now)) continue;
+      if (way.tick(time)) continue;
       this.#active.delete(way);
       if (this.#leaving.delete(way)) way.close("shutdown");
     }

@@ -4,6 +4,7 @@ import type { Reason } from "../model/reason.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import { FLOW_WORDS, flowOf, setEnds } from "../routing/record.ts";
 import type { ProxyEnds } from "../wire/proxy.ts";
+import { now } from "./clock.ts";
 import type { Taken } from "./deliver.ts";
 import { takeProxyHeader } from "./proxy-header.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "./reactor.ts";
@@ -21,7 +22,7 @@ export interface HeaderEvents {
 interface Waiting {
   readonly flow: Uint32Array;
   readonly listener: number;
-  readonly proxy: ProxyReceiving;
+  readonly since: number;
   readonly watch: Watch;
   readonly deadline: Timer;
 }
@@ -36,14 +37,17 @@ export class Headers {
     this.#events = events;
   }
 
-  /** Whether the connection of the record at word `at` can be routed now. If not, it is ours from here on. */
-  isReady(flows: Uint32Array, at: number, listener: number, proxy: ProxyReceiving): boolean {
+  /**
+   * Whether the connection of the record at word `at` can be routed now. If not, it is ours from here on. `since`: it
+   * has waited before.
+   */
+  isReady(flows: Uint32Array, at: number, listener: number, proxy: ProxyReceiving, since = now()): boolean {
     const header = headerOf(proxy, flowOf(flows, at, listener).remote);
     const state =
       header === "read" ? this.#look(flows, at, proxy, 0) : header === "refuse" ? "proxy-header" : "ready";
     if (state === "ready") return true;
     const flow = flows.slice(at, at + FLOW_WORDS);
-    if (state === "waiting") this.#wait(flow, listener, proxy);
+    if (state === "waiting") this.#wait(flow, listener, proxy, since);
     else this.#events.refused(state, flow, listener);
     return false;
   }
@@ -52,7 +56,8 @@ export class Headers {
   takeWaiting(): Taken[] {
     return [...this.#waiting].map((waiting) => {
       this.#forget(waiting);
-      return { flow: waiting.flow, listener: waiting.listener };
+      const { flow, listener, since } = waiting;
+      return { flow, listener, since, headerless: true };
     });
   }
 
@@ -85,7 +90,7 @@ export class Headers {
     }
   }
 
-  #wait(flow: Uint32Array, listener: number, proxy: ProxyReceiving): void {
+  #wait(flow: Uint32Array, listener: number, proxy: ProxyReceiving, since: number): void {
     const fd = flow[FLOW_FD_WORD]!;
     let spoke = false;
     // Edge-triggered: half a header stays where it is, and would be told again and again.
@@ -93,11 +98,11 @@ export class Headers {
       spoke = true;
       this.#settle(waiting, this.#look(flow, 0, proxy, events));
     });
-    const deadline = this.#reactor.after(proxy.waitMs, () => {
+    const deadline = this.#reactor.after(Math.max(0, since + proxy.waitMs - now()), () => {
       // Whoever may leave the header out may also be one who waits for the other side to speak first.
       this.#settle(waiting, proxy.mode === "optional" && !spoke ? "ready" : "proxy-timeout");
     });
-    const waiting: Waiting = { flow, listener, proxy, watch, deadline };
+    const waiting: Waiting = { flow, listener, since, watch, deadline };
     this.#waiting.add(waiting);
     this.#events.waiting(1);
   }

@@ -52,12 +52,12 @@ export class Pool implements Way {
     return this.#members;
   }
 
-  add(flows: Uint32Array, at: number, listener: number): boolean {
+  add(flows: Uint32Array, at: number, listener: number, since = 0): boolean {
     // After a pause nobody has looked for some time; in between, the ticks do.
     if (!this.#busy && this.#target.spread) this.#look();
     const chosen = choose(this.#target, this.#members, this.#turn, flows, at);
     this.#turn = (chosen + 1) % this.#members.length;
-    this.#members[chosen]!.add(flows, at, listener);
+    this.#members[chosen]!.add(flows, at, listener, since);
     const first = !this.#touched;
     this.#touched = this.#busy = true;
     return first;

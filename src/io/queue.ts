@@ -29,14 +29,15 @@ export class Queue {
     return this.#flows;
   }
 
-  /** Puts the connection of the record at word `at` last. */
-  add(flows: Uint32Array, at: number, listener: number): void {
+  /** Puts the connection of the record at word `at` last. `since`: it has waited before. */
+  add(flows: Uint32Array, at: number, listener: number, since = 0): void {
     if (this.#end === this.#fds.length) this.#makeRoom();
     const index = this.#end++;
     const record = index * FLOW_WORDS;
     for (let word = 0; word < FLOW_WORDS; word++) this.#flows[record + word] = flows[at + word]!;
     this.#fds[index] = flows[at + FLOW_FD_WORD]!;
     this.#notes[index * NOTES + LISTENER] = listener;
+    this.#notes[index * NOTES + SINCE] = since;
   }
 
   /** The descriptors, from the first on; what comes after the last means nothing. Valid until the queue changes. */
@@ -44,10 +45,10 @@ export class Queue {
     return this.#first === 0 ? this.#fds : this.#fds.subarray(this.#first, this.#end);
   }
 
-  /** Notes that those from the one at `position` (0: the first) on have waited since `now`. */
+  /** Notes that those from the one at `position` (0: the first) on wait from `now` on, but for who has before. */
   stamp(position: number, now: number): void {
     for (let index = this.#first + position; index < this.#end; index++)
-      this.#notes[index * NOTES + SINCE] = now;
+      this.#notes[index * NOTES + SINCE] ||= now;
   }
 
   since(position: number): number {
@@ -76,8 +77,7 @@ export class Queue {
   /** Moves the first `count` behind what is in `other`, with the time since when they have waited. */
   moveTo(other: Queue, count: number): void {
     for (let position = 0; position < count; position++) {
-      other.add(this.#flows, this.recordAt(position), this.listener(position));
-      other.#notes[(other.#end - 1) * NOTES + SINCE] = this.since(position);
+      other.add(this.#flows, this.recordAt(position), this.listener(position), this.since(position));
     }
     this.dropFirst(count);
   }

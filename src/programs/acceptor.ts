@@ -3,7 +3,7 @@
  * loop; orders from the control plane come in by an eventfd.
  */
 import { parentPort, receiveMessageOnPort } from "node:worker_threads";
-import { BATCH } from "../io/deliver.ts";
+import { BATCH, type Taken } from "../io/deliver.ts";
 import { Deliveries } from "../io/deliveries.ts";
 import { Fd } from "../io/fd.ts";
 import { Headers } from "../io/headers.ts";
@@ -20,7 +20,7 @@ import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import { DENIED, type Table } from "../routing/table.ts";
 import type { StrictMode } from "../wire/handoff.ts";
 import type { ProxyEnds } from "../wire/proxy.ts";
-import { type Adopted, type Change, Counters, type Order, type Report, type Source } from "./orders.ts";
+import { type Change, Counters, type Order, type Report, type Source } from "./orders.ts";
 
 type ServeOrder = Extract<Order, { kind: "serve" }>;
 
@@ -171,14 +171,14 @@ class Acceptor {
     return to / FLOW_WORDS;
   }
 
-  #handOff(flows: Uint32Array, count: number, listener: number): void {
+  #handOff(flows: Uint32Array, count: number, listener: number, since = 0): void {
     for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
       if (fdOf(flows, at) < 0) {
         this.#gaveUp("client-gone", "", flows, at, listener);
         continue;
       }
       const verdict = route(this.#table, flows, at, listener);
-      if (verdict >= 0) this.#deliveries.add(verdict, flows, at, listener);
+      if (verdict >= 0) this.#deliveries.add(verdict, flows, at, listener, since);
       else this.#refuse(verdict === DENIED ? "denied" : "no-route", flows, at, listener);
     }
     this.#deliveries.flush();
@@ -186,17 +186,22 @@ class Acceptor {
   }
 
   /** What waited elsewhere is looked up in our own table. */
-  #adopt(adopted: readonly Adopted[]): void {
+  #adopt(adopted: readonly Taken[]): void {
     this.#counters.add("accepted", adopted.length);
-    for (const { flow, listener } of adopted) {
-      const source = this.#sources.find((open) => open.source.listener === listener)?.source;
-      this.#proxied.delete(fdOf(flow, 0));
-      const proxied = isProxied(flow);
-      if (proxied) this.#proxied.set(fdOf(flow, 0), flowOf(flow, 0, listener));
-      // One that waited for its header comes with its real ends, and begins anew.
-      const ready = proxied || !source?.proxy || this.#headers.isReady(flow, 0, listener, source.proxy);
-      if (ready) this.#handOff(flow, 1, listener);
+    this.#deliveries.readmit(() => {
+      for (const taken of adopted) this.#adoptOne(taken);
+    });
+  }
+
+  #adoptOne({ flow, listener, since, headerless }: Taken): void {
+    this.#proxied.delete(fdOf(flow, 0));
+    if (!headerless) {
+      if (isProxied(flow)) this.#proxied.set(fdOf(flow, 0), flowOf(flow, 0, listener));
+      this.#handOff(flow, 1, listener, since);
+      return;
     }
+    const proxy = this.#sources.find(({ source }) => source.listener === listener)?.source.proxy;
+    if (!proxy || this.#headers.isReady(flow, 0, listener, proxy, since)) this.#handOff(flow, 1, listener);
   }
 
   /**
@@ -285,11 +290,7 @@ class Acceptor {
         this.#deliveries.hold(order.slot, order.fd);
         break;
       case "release":
-        this.#closeSources();
-        this.#report({
-          kind: "released",
-          waiting: [...this.#deliveries.takeWaiting(), ...this.#headers.takeWaiting()],
-        });
+        this.#release();
         break;
       case "resume":
         for (const source of order.sources) this.#open(source);
@@ -315,6 +316,14 @@ class Acceptor {
     for (const open of before) if (!kept.has(open.source.id)) this.#drain(open);
     for (const source of add) this.#open(source);
     if (this.#draining === 0) this.#report({ kind: "settled" });
+  }
+
+  /** Whoever takes over counts them as accepted; so do we, if they come back. */
+  #release(): void {
+    this.#closeSources();
+    const waiting = [...this.#deliveries.takeWaiting(), ...this.#headers.takeWaiting()];
+    this.#counters.add("accepted", -waiting.length);
+    this.#report({ kind: "released", waiting });
   }
 
   #stop(): void {

@@ -1,5 +1,6 @@
 /** The acceptors as the control plane sees them: started, given orders, listened to, and stopped. */
 import { Worker } from "node:worker_threads";
+import type { Taken } from "../io/deliver.ts";
 import { Fd } from "../io/fd.ts";
 import type { Entry } from "../io/journal.ts";
 import { formatFlow } from "../model/flow.ts";
@@ -13,15 +14,7 @@ import type { StrictMode } from "../wire/handoff.ts";
 import type { ListenerNumbers } from "./configure.ts";
 import { EXIT, type Host } from "./host.ts";
 import type { WorkerSource } from "./listeners.ts";
-import {
-  type Adopted,
-  type Change,
-  COUNTERS,
-  type Counter,
-  Counters,
-  type Order,
-  type Report,
-} from "./orders.ts";
+import { type Change, COUNTERS, type Counter, Counters, type Order, type Report } from "./orders.ts";
 
 /** Descriptors kept free of waiting connections, for everything else that needs one; where there are few, half. */
 const RESERVED_FDS = 256;
@@ -42,7 +35,7 @@ export interface Service {
   readonly numbers: ListenerNumbers;
   readonly sources: readonly WorkerSource[];
   /** What a server before us had taken in, and not delivered yet. */
-  readonly adopted: readonly Adopted[];
+  readonly adopted: readonly Taken[];
 }
 
 interface Ending {
@@ -125,14 +118,14 @@ export class Acceptors {
   }
 
   /** Takes nothing more in; resolves to what waits, whose descriptors become the caller's. */
-  async release(): Promise<Adopted[]> {
+  async release(): Promise<Taken[]> {
     const answers = this.#members.map(({ worker }) => answerOf(worker, "released"));
     this.#order({ kind: "release" });
     return (await Promise.all(answers)).flatMap(({ waiting }) => waiting);
   }
 
   /** Goes on after a release, with these. */
-  resume(sources: readonly WorkerSource[], adopted: readonly Adopted[]): void {
+  resume(sources: readonly WorkerSource[], adopted: readonly Taken[]): void {
     this.#orderEach((worker) => ({
       kind: "resume",
       sources: sources.filter((source) => source.worker === worker),

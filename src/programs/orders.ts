@@ -1,4 +1,5 @@
 /** What the control plane (main thread) and an acceptor (Worker) say to each other. */
+import type { Taken } from "../io/deliver.ts";
 import type { Entry } from "../io/journal.ts";
 import type { ProxyReceiving } from "../model/proxy.ts";
 import { REASONS, type Reason } from "../model/reason.ts";
@@ -32,13 +33,6 @@ export type Ending =
   /** Others have it too: what is in its backlog is for our successor. */
   | "leave";
 
-/** A connection that was accepted, or received, by somebody before us. The descriptor becomes the acceptor's. */
-export interface Adopted {
-  /** Its record, descriptor included (routing/record.ts). */
-  readonly flow: Uint32Array;
-  readonly listener: number;
-}
-
 /** A slot, and the socket of whoever has registered for it; `undefined`: nobody. It becomes the acceptor's. */
 export interface Holder {
   readonly slot: number;
@@ -65,15 +59,15 @@ export type Order =
       /** The most connections that wait in all; beyond it, accepting pauses. */
       readonly waitingMax: number;
       readonly holders: readonly Holder[];
-      /** To be delivered before anything is accepted. */
-      readonly adopted: readonly Adopted[];
+      /** What others had taken in; to be delivered before anything is accepted. Their descriptors become ours. */
+      readonly adopted: readonly Taken[];
     }
   | ({ readonly kind: "change" } & Change)
   | ({ readonly kind: "hold" } & Holder)
   /** Take nothing more in, and report what waits: another process goes on with both. */
   | { readonly kind: "release" }
   /** After a release: go on, with these. */
-  | { readonly kind: "resume"; readonly sources: readonly Source[]; readonly adopted: readonly Adopted[] }
+  | { readonly kind: "resume"; readonly sources: readonly Source[]; readonly adopted: readonly Taken[] }
   /** Accept what has come, deliver what waits, then stop. */
   | { readonly kind: "stop" }
   /** Stop now; what waits is given up. */
@@ -96,7 +90,7 @@ export type Report =
   | { readonly kind: "paused"; readonly errno: number }
   | { readonly kind: "resumed" }
   /** In answer to a release: what waited. Its descriptors become the control plane's. */
-  | { readonly kind: "released"; readonly waiting: readonly Adopted[] }
+  | { readonly kind: "released"; readonly waiting: readonly Taken[] }
   /** In answer to a change: all that it removed has been emptied and closed. */
   | { readonly kind: "settled" }
   /** The server that we registered with has gone. */

@@ -1,4 +1,5 @@
 /** The server while it runs: reloaded, handed over, stopped. */
+import type { Taken } from "../io/deliver.ts";
 import type { Fd } from "../io/fd.ts";
 import { native } from "../native/library.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
@@ -13,7 +14,6 @@ import {
   sourcesOf,
   type WorkerSource,
 } from "./listeners.ts";
-import type { Adopted } from "./orders.ts";
 import type { ServeOptions } from "./plan.ts";
 import type { Registered, Registrar } from "./registry.ts";
 import { keepOf, reload, type State } from "./reload.ts";
@@ -43,7 +43,7 @@ export class Server implements Estate {
   /** The last reload, or an empty one: they come one after the other. */
   #reloading = Promise.resolve();
   /** What waits, while a successor takes over. */
-  #released: readonly Adopted[] = [];
+  #released: readonly Taken[] = [];
   #handedOver = false;
 
   constructor(parts: Parts) {
@@ -117,11 +117,7 @@ export class Server implements Estate {
     await this.#reloading;
     registrar?.pause();
     this.#released = await acceptors.release();
-    const waiting = this.#released.map(({ flow, listener }) => ({
-      fd: flow[FLOW_FD_WORD]! | 0,
-      flow,
-      listener: numbers.name(listener),
-    }));
+    const waiting = this.#released.map((taken) => ({ ...taken, listener: numbers.name(taken.listener) }));
     return { waiting, registered: registrar?.registered ?? [] };
   }
 

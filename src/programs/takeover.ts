@@ -6,6 +6,8 @@
  * descriptor (SCM_RIGHTS), and one that says `end`. Whichever of the two fails before the last, the old one goes on.
  */
 import type { ListenerSettings } from "../config/configuration.ts";
+import { now } from "../io/clock.ts";
+import type { Taken } from "../io/deliver.ts";
 import { Fd } from "../io/fd.ts";
 import { adoptListener } from "../io/listener.ts";
 import { EVENT } from "../io/reactor.ts";
@@ -20,7 +22,6 @@ import type { Given } from "./given.ts";
 import { EXIT, Failure, type Host } from "./host.ts";
 import { type Listener, nextSourceId } from "./listeners.ts";
 import type { Lookout } from "./lookout.ts";
-import type { Adopted } from "./orders.ts";
 import type { Registered } from "./registry.ts";
 
 const VERSION = 1;
@@ -40,21 +41,24 @@ type Item =
   | { readonly kind: "registry"; readonly path: string }
   | { readonly kind: "takeover" }
   | { readonly kind: "mailbox" }
-  | { readonly kind: "waiting"; readonly listener: string; readonly flow: readonly number[] }
+  | ({ readonly kind: "waiting" } & Waited)
   | { readonly kind: "registered"; readonly slot: number; readonly path: string }
   | { readonly kind: "end" };
+
+interface Waited {
+  readonly listener: string;
+  readonly flow: readonly number[];
+  /** For so many milliseconds. */
+  readonly waitedMs: number;
+  readonly headerless: boolean;
+}
 
 type Described = Pick<Listener, "ending" | "meant"> & {
   readonly settings: Omit<ListenerSettings, "address"> & { readonly address: readonly number[] };
 };
 
 /** A connection that waited, by the name of its listener. */
-export interface WaitingSocket {
-  readonly fd: number;
-  /** Its record: a PROXY header may have named other ends than the socket has. */
-  readonly flow: Uint32Array;
-  readonly listener: string;
-}
+export type WaitingSocket = Omit<Taken, "listener"> & { readonly listener: string };
 
 /** All that a server hands over. The descriptors stay its own; copies are sent. */
 export interface Estate {
@@ -120,8 +124,7 @@ export class Predecessor implements Disposable {
     const waiting: WaitingSocket[] = [];
     const registered: Registered[] = [];
     for (const [item, fd] of this.#ask("rest")) {
-      if (item.kind === "waiting")
-        waiting.push({ fd: fd.take(), listener: item.listener, flow: Uint32Array.from(item.flow) });
+      if (item.kind === "waiting") waiting.push(waitingSocket(item, fd));
       else if (item.kind === "registered")
         registered.push({ slot: item.slot, path: item.path, fd: fd.take() });
     }
@@ -244,8 +247,11 @@ export class Succession {
 
   async #sendRest(client: number): Promise<void> {
     const { waiting, registered } = await this.#estate.release();
-    for (const { fd, listener, flow } of waiting)
-      await this.#send(client, { kind: "waiting", listener, flow: [...flow] }, fd);
+    for (const { flow, listener, since, headerless } of waiting) {
+      const waitedMs = now() - since;
+      const item: Item = { kind: "waiting", listener, flow: [...flow], waitedMs, headerless };
+      await this.#send(client, item, flow[FLOW_FD_WORD]! | 0);
+    }
     for (const { slot, path, fd } of registered)
       await this.#send(client, { kind: "registered", slot, path }, fd);
     await this.#send(client, { kind: "end" });
@@ -316,9 +322,13 @@ function refusal(path: string, why: string): Failure {
 }
 
 /** Waiting connections as the acceptors take them. */
-export function adoptedOf(waiting: readonly WaitingSocket[], numbers: ListenerNumbers): Adopted[] {
-  return waiting.map(({ fd, flow, listener }) => {
-    flow[FLOW_FD_WORD] = fd;
-    return { flow, listener: numbers.of(listener) };
-  });
+export function adoptedOf(waiting: readonly WaitingSocket[], numbers: ListenerNumbers): Taken[] {
+  return waiting.map((socket) => ({ ...socket, listener: numbers.of(socket.listener) }));
+}
+
+/** Its record comes along: a PROXY header may have named other ends than the socket has. */
+function waitingSocket({ listener, flow: words, waitedMs, headerless }: Waited, fd: Fd): WaitingSocket {
+  const flow = Uint32Array.from(words);
+  flow[FLOW_FD_WORD] = fd.take();
+  return { flow, listener, since: now() - waitedMs, headerless };
 }

@@ -11,6 +11,8 @@ export interface Hall {
   readonly free: number;
   /** Whether there is anybody to leave room for. */
   readonly shared: boolean;
+  /** Whether those who come now have been let in before, by somebody who had other places. */
+  readonly readmits: boolean;
 }
 
 /** The places of one target. */
@@ -30,6 +32,7 @@ export class Room {
 
   /** How many more may wait on a way where `here` wait already. */
   more(here: number): number {
+    if (this.#hall.readmits) return Number.POSITIVE_INFINITY;
     const total = this.#total();
     return Math.max(0, Math.min(total - this.waiting, this.#own(total) - here));
   }

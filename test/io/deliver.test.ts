@@ -1,6 +1,7 @@
 /** One way to one receiver, with real connections: what it promises about order, waiting, and giving up. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { renameSync, rmSync } from "node:fs";
+import { now } from "../../src/io/clock.ts";
 import { Delivery, type DeliveryEvents } from "../../src/io/deliver.ts";
 import { Fd } from "../../src/io/fd.ts";
 import { SOCK } from "../../src/io/socket.ts";
@@ -57,7 +58,7 @@ function made(receiver: Receiver, settings: Partial<Target> = {}, holderOf?: () 
     },
   };
   const target = { ...FOR_EVER, receivers: [receiver], ...settings };
-  const room = new Room(target.queue, false, { free: 1e9, shared: false });
+  const room = new Room(target.queue, false, { free: 1e9, shared: false, readmits: false });
   const around = { reactor: ground.reactor, events, holderOf: holderOf ?? (() => undefined) };
   const delivery = new Delivery(target, receiver, around, room, "t");
   ground.defer(() => delivery.close("shutdown"));
@@ -138,21 +139,21 @@ describe("the queue", () => {
     const more = hand(way, 2);
     expect(way.told.gaveUp.slice(3).sort()).toEqual(gone(more, "queue-full").sort());
     const box = mailbox("r");
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(taken(box)).toEqual(ids.slice(0, 5));
   });
 
   test("is bounded in age: whoever has waited too long is given up, by whether somebody is there", () => {
     const way = to("r", { waitMs: 1000 });
     const ids = hand(way, 2);
-    const now = performance.now();
-    way.delivery.tick(now + 900);
+    const time = now();
+    way.delivery.tick(time + 900);
     expect(way.told.gaveUp).toEqual([]);
-    way.delivery.tick(now + 1001);
+    way.delivery.tick(time + 1001);
     expect(way.told.gaveUp).toEqual(gone(ids, "no-receiver"));
     mailbox("r");
     const late = hand(way, RECEIVER_QUEUE + 2).slice(-2);
-    way.delivery.tick(performance.now() + 1001);
+    way.delivery.tick(now() + 1001);
     expect(way.told.gaveUp.slice(2)).toEqual(gone(late, "timeout"));
     expect(way.told).toMatchObject({ waiting: 0, delivered: RECEIVER_QUEUE });
   });
@@ -161,9 +162,9 @@ describe("the queue", () => {
     const way = to("r", { waitMs: 1000 });
     const ids = hand(way, 2);
     way.delivery.retarget({ ...way.target, waitMs: 5000 });
-    way.delivery.tick(performance.now() + 4000);
+    way.delivery.tick(now() + 4000);
     expect(way.told.gaveUp).toEqual([]);
-    way.delivery.tick(performance.now() + 5001);
+    way.delivery.tick(now() + 5001);
     expect(way.told.gaveUp).toEqual(gone(ids, "no-receiver"));
   });
 
@@ -173,8 +174,23 @@ describe("the queue", () => {
     const all = way.delivery.takeWaiting();
     expect(all.map(({ flow }) => flowOf(flow, 0, 0).remotePort)).toEqual(ids);
     expect(all.map(({ listener }) => listener)).toEqual([0, 0, 0, 0]);
+    for (const { since } of all) expect(now() - since).toBeWithin(0, 60_000);
     expect(way.told).toMatchObject({ waiting: 0, gaveUp: [] });
     for (const { flow } of all) expect(native.sb_close(flow[FLOW_FD_WORD]! | 0)).toBe(0);
+  });
+
+  test("gives up by its whole age what has waited elsewhere before, wherever in the queue it is", () => {
+    const way = to("r", { waitMs: 1000 });
+    const [young, old, older] = [ground.connection(), ground.connection(), ground.connection()];
+    way.delivery.add(young.flow, 0, 0);
+    way.delivery.add(old.flow, 0, 0, now() - 500);
+    way.delivery.add(older.flow, 0, 0, now() - 990);
+    way.delivery.flush();
+    way.delivery.tick(now() + 400);
+    expect(way.told.gaveUp).toEqual(gone([older.id], "no-receiver"));
+    way.delivery.tick(now() + 600);
+    expect(way.told.gaveUp).toEqual(gone([older.id, old.id], "no-receiver"));
+    expect(way.told.waiting).toBe(1);
   });
 
   test("gives up what is left when it is closed", () => {
@@ -193,7 +209,7 @@ describe("a client", () => {
     native.sb_shutdown(half.client.number, 1);
     native.sb_reset(reset.client.take());
     const box = mailbox("r");
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(taken(box)).toEqual([ids[1]!]);
     expect(way.told).toMatchObject({ gaveUp: gone([ids[0]!], "client-gone"), waiting: 0, delivered: 1 });
   });
@@ -203,11 +219,11 @@ describe("a receiver that goes and comes", () => {
   test("gets what waited once it is there, and both are told once", () => {
     const way = to("r");
     const ids = hand(way, 3);
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(way.delivery.missing).toBe(true);
     expect(way.told.ways).toEqual(["t connect ENOENT"]);
     const box = mailbox("r");
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(taken(box)).toEqual(ids);
     expect(way.delivery.missing).toBe(false);
     expect(way.told.ways).toEqual(["t connect ENOENT", "t send well"]);
@@ -232,7 +248,7 @@ describe("a receiver that goes and comes", () => {
     hand(way, 1);
     const successor = mailbox("new");
     renameSync(ground.path("new"), ground.path("r"));
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     const ids = hand(way, 2);
     expect(taken(successor)).toEqual(ids);
     expect(taken(old)).toHaveLength(1);
@@ -249,7 +265,7 @@ describe("a receiver that goes and comes", () => {
     leaving.close();
     rmSync(ground.path("r"));
     const next = mailbox("r");
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(taken(next)).toEqual(waits);
   });
 
@@ -260,7 +276,7 @@ describe("a receiver that goes and comes", () => {
     killed.close();
     rmSync(ground.path("r"));
     const next = mailbox("r");
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(taken(next)).toEqual(ids.slice(RECEIVER_QUEUE));
   });
 });
@@ -321,15 +337,15 @@ describe("another delivery", () => {
     const [missing, full] = [to("m", { waitMs: 1000 }), to("r", { waitMs: 1000 })];
     mailbox("r");
     const old = hand(missing, 2);
-    const now = performance.now();
+    const time = now();
     const young = hand(full, RECEIVER_QUEUE + 1).slice(-1);
     // As if the first had come 500 ms before.
-    for (const way of [missing, full]) way.delivery.tick(now);
+    for (const way of [missing, full]) way.delivery.tick(time);
     full.delivery.takeOver(missing.delivery, 2);
     missing.delivery.keep();
     full.delivery.keep();
     expect(full.told.waiting).toBe(3);
-    full.delivery.tick(performance.now() + 1001);
+    full.delivery.tick(now() + 1001);
     expect(full.told.gaveUp).toEqual(gone([...young, ...old], "timeout"));
   });
 
@@ -337,9 +353,9 @@ describe("another delivery", () => {
     const box = mailbox("r");
     const way = to("r");
     hand(way, RECEIVER_QUEUE + 1);
-    way.delivery.tick(performance.now()); // something went since the last
+    way.delivery.tick(now()); // something went since the last
     expect(way.delivery.stuck).toBe(false);
-    way.delivery.tick(performance.now());
+    way.delivery.tick(now());
     expect(way.delivery.stuck).toBe(true);
     taken(box);
     ground.reactor.turn();
@@ -351,11 +367,11 @@ test("is of use while connections come or wait, and not any more after that", ()
   mailbox("r");
   const way = to("r");
   hand(way, 1);
-  expect(way.delivery.tick(performance.now())).toBe(true);
-  expect(way.delivery.tick(performance.now())).toBe(false);
+  expect(way.delivery.tick(now())).toBe(true);
+  expect(way.delivery.tick(now())).toBe(false);
   const missing = to("m");
   hand(missing, 1);
-  for (let i = 0; i < 3; i++) expect(missing.delivery.tick(performance.now())).toBe(true);
+  for (let i = 0; i < 3; i++) expect(missing.delivery.tick(now())).toBe(true);
 });
 
 function listening(name: string): Fd {

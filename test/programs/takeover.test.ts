@@ -2,7 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, writeFileSync } from "node:fs";
 import { native } from "../../src/native/library.ts";
+import { FLOW_FD_WORD } from "../../src/native/structs.ts";
 import { Predecessor } from "../../src/programs/takeover.ts";
+import { totals } from "../faults/kit.ts";
 import { program, root, testWith } from "../kit/require.ts";
 import { ask, bin, freePort, Running, ready, run, scratch } from "../kit/running.ts";
 import { load, tool } from "../kit/tools.ts";
@@ -24,6 +26,17 @@ function configuration(folder: Scratch, port: number, name: string, more = ""): 
     `${more}\n[[listen]]\nname = "web"\nport = ${port}\n[[route]]\nto = "unix:${folder.file(name)}"\n`,
   );
   return file;
+}
+
+/** Somebody who gets a hundred waiting connections, and is gone before it says that it has them. */
+function failedTakeover(path: string): void {
+  using successor = Predecessor.find(path, [process.geteuid!()])!;
+  const { listeners, takeover } = successor.listeners();
+  takeover?.close();
+  for (const { fds } of listeners) for (const fd of fds) fd.close();
+  const { waiting } = successor.rest();
+  expect(waiting).toHaveLength(100);
+  for (const { flow } of waiting) native.sb_close(flow[FLOW_FD_WORD]! | 0);
 }
 
 function start(folder: Scratch): Promise<Running> {
@@ -166,19 +179,84 @@ describe("a takeover", () => {
     const waiting = load({ port, count: 100, atATime: 100 });
     await first.until(/its connections wait/);
     await Bun.sleep(100);
-    {
-      using successor = Predecessor.find(folder.file("takeover"), [process.geteuid!()])!;
-      const { listeners, takeover } = successor.listeners();
-      takeover?.close();
-      for (const { fds } of listeners) for (const fd of fds) fd.close();
-      const { waiting: received } = successor.rest();
-      expect(received).toHaveLength(100);
-      for (const { fd } of received) native.sb_close(fd);
-    }
+    failedTakeover(folder.file("takeover"));
     await first.until(/going on/);
     await using _late = await receiver(folder.file("late"));
     expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
     expect(await ask(port, "127.0.0.1")).toBe("k");
+    expect(await totals(first)).toEqual({ accepted: 101, delivered: 101 });
+  });
+
+  test("that fails takes nothing from who waited, though one acceptor gets what several had", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    writeFileSync(
+      file,
+      `[server]\nworkers = 2\n[[listen]]\nport = ${port}\n[[route]]\nto = "target:late"\n` +
+        `[target.late]\nto = "unix:${folder.file("late")}"\nqueue = 80\n`,
+    );
+    await using first = await start(folder);
+    const waiting = load({ port, count: 100, atATime: 100 });
+    await first.until(/its connections wait/);
+    await Bun.sleep(100);
+    failedTakeover(folder.file("takeover"));
+    await first.until(/going on/);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
+    expect(await totals(first)).toEqual({ accepted: 100, delivered: 100 });
+  });
+
+  test("does not make anybody wait longer than `wait`: however many come, who waits is given up in time", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    writeFileSync(
+      folder.file("c.toml"),
+      `[[listen]]\nport = ${port}\n[[route]]\nto = "target:none"\n` +
+        `[target.none]\nto = "unix:${folder.file("none")}"\nwait = "1500ms"\n`,
+    );
+    let server = await start(folder);
+    let ended = false;
+    const waiting = load({ port, count: 1, atATime: 1 }).finally(() => {
+      ended = true;
+    });
+    await server.until(/its connections wait/);
+    let log = "";
+    for (let takeovers = 0; takeovers < 40 && !ended; takeovers++) {
+      const next = await start(folder);
+      await server.ended();
+      log += server.log;
+      server = next;
+    }
+    expect(ended).toBe(true);
+    expect(await waiting).toMatchObject({ served: 0 });
+    await server.stop();
+    expect(log + server.log).toContain("connection given up: no-receiver (to none)");
+  });
+
+  test("brings along who has had a header without ends (LOCAL), and does not ask for another", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    writeFileSync(
+      folder.file("c.toml"),
+      `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\nproxy = "require"\nproxy-from = "127.0.0.1"\n` +
+        `[[route]]\nto = "unix:${folder.file("late")}"\n`,
+    );
+    await using first = await start(folder);
+    const [checked, half] = [new Client(port), new Client(port)];
+    using _checked = checked;
+    using _half = half;
+    checked.send("PROXY UNKNOWN\r\nhello");
+    half.send("PROXY UNK");
+    await first.until(/its connections wait/);
+    await using second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    expect(first.log).toContain("handing over 2 waiting connections");
+    half.send("NOWN\r\n");
+    await using _late = await receiver(folder.file("late"));
+    await checked.hears("k");
+    await half.hears("k");
+    expect(await totals(second)).toEqual({ accepted: 2, delivered: 2 });
   });
 
   testWith(root, program("setpriv"))("is for the same user and root alone", async () => {

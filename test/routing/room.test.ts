@@ -7,6 +7,7 @@ function hall(places: number, shared: boolean) {
   const rooms: Room[] = [];
   const around = {
     shared,
+    readmits: false,
     get free() {
       return places - rooms.reduce((sum, { waiting }) => sum + waiting, 0);
     },
