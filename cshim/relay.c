@@ -111,7 +111,8 @@ static void handle(int epoll, struct sb_relay *relay, int slot, enum side side, 
     struct sb_way *way = side == CLIENT ? &relay->up : &relay->down;
     way->seen |= events & ~(uint32_t)EPOLLOUT;
     if (side == CLIENT) {
-        if (relay->stage == SB_RELAY_WAITING || events & (EPOLLERR | EPOLLHUP))
+        /* A hangup alone is a Unix client that has sent all it wanted to, and closed. */
+        if (relay->stage == SB_RELAY_WAITING || events & EPOLLERR)
             relay->told |= SB_NEWS_CLIENT;
     } else if (!(relay->told & (SB_NEWS_REACHED | SB_NEWS_FAILED)) && has_connected(relay, events) &&
                relay->stage == SB_RELAY_CONNECTING)
@@ -145,16 +146,26 @@ int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes 
     return news;
 }
 
+/* Ends a connection that somebody else may still have open, so that closing it would neither end its
+ * registration nor tell the peer. Breaking the association is what resets it then (connect(2), tcp(7)). */
+static void end_shared(int epoll, int fd, int reset) {
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+    (void)epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
+    if (!reset || setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none) < 0 ||
+        connect(fd, &nobody, sizeof nobody) < 0)
+        (void)shutdown(fd, SHUT_RDWR);
+}
+
 /* Closes both sockets and frees the slot. `reset`: so that their peers learn that it was not the proper end.
- * `shared`: somebody else may still have the client open, so that closing alone would not end its
- * registration. */
+ * `shared`: somebody else may still have the client open. */
 int sb_relay_close(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int reset,
                    int shared) {
     struct sb_relay *relay = &relays[slot];
     sb_return_pipe(pipes, &relay->up);
     sb_return_pipe(pipes, &relay->down);
     if (shared)
-        (void)epoll_ctl(epoll, EPOLL_CTL_DEL, relay->up.from, NULL);
+        end_shared(epoll, relay->up.from, reset);
     (void)(reset ? sb_reset : sb_close)(relay->up.from);
     if (relay->up.to >= 0)
         (void)(reset ? sb_reset : sb_close)(relay->up.to);

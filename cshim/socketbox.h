@@ -70,9 +70,7 @@ struct sb_way { /* one direction of a relayed connection */
 };
 enum sb_way_state {
     SB_WAY_OPEN,
-    SB_WAY_ENDING,    /* the end has been read; passed on when nothing waits any more */
-    SB_WAY_RESETTING, /* the same, after an error */
-    SB_WAY_DONE,
+    SB_WAY_DONE, /* the end has been read, and passed on */
     SB_WAY_BROKEN
 };
 struct sb_relay {           /* a slot of the table of relayed connections */

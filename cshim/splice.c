@@ -81,7 +81,7 @@ int sb_pipes_close(struct sb_pipes *pipes) {
 }
 
 static bool is_over(const struct sb_way *way) {
-    return way->state == SB_WAY_DONE || way->state == SB_WAY_BROKEN;
+    return way->state != SB_WAY_OPEN;
 }
 
 static void fail(struct sb_relay *relay, int fd, int error) {
@@ -107,11 +107,10 @@ static void write_failed(struct sb_relay *relay, struct sb_way *way, int error) 
     break_way(way);
 }
 
-/* Whoever cannot be read for an error has lost his connection as a whole; what he sent before still arrives.
- */
+/* Whoever cannot be read for an error has lost his connection as a whole. What he sent before has gone on. */
 static void read_failed(struct sb_relay *relay, struct sb_way *way, struct sb_way *back, int error) {
     fail(relay, way->from, error);
-    way->state = SB_WAY_RESETTING;
+    break_way(way);
     if (!is_over(back))
         break_way(back);
 }
@@ -204,9 +203,10 @@ static int forward(struct sb_relay *relay, struct sb_way *way, int64_t *budget) 
         sent = 0;
     way->moved += (uint64_t)sent;
     *budget -= sent;
-    if (sent < there && write(way->pipe[1], buffer + sent, (size_t)(there - sent)) != there - sent)
-        return -EIO;
     way->held = (uint32_t)(there - sent);
+    /* Where that fails, some may be in it all the same: a pipe that holds something is not used again. */
+    if (way->held && write(way->pipe[1], buffer + sent, way->held) != way->held)
+        return -EIO;
     return (int)there;
 }
 
@@ -233,10 +233,6 @@ static int copy(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
 
 /* Where the other way is done already, both sockets are closed next, which says the same. */
 static void finish(struct sb_relay *relay, struct sb_way *way, const struct sb_way *back) {
-    if (way->state == SB_WAY_RESETTING) {
-        way->state = SB_WAY_BROKEN;
-        return;
-    }
     way->state = SB_WAY_DONE;
     if (back->state != SB_WAY_DONE && shutdown(way->to, SHUT_WR) < 0 && errno != ENOTCONN) {
         fail(relay, way->to, errno);
@@ -250,13 +246,10 @@ static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back
     for (;;) {
         if (!drain(relay, way, budget))
             return false;
-        if (way->state != SB_WAY_OPEN) {
-            finish(relay, way, back);
-            return false;
-        }
         if (*budget <= 0)
             return true;
         bool has_pipe = take_pipe(pipes, way->pipe), whole = way->large || way->seen & EPOLLPRI;
+        bool just_data = !(way->seen & NOT_JUST_DATA); /* before reading: passing a mark forgets it */
         int count = !has_pipe ? copy(relay, way, budget) : whole ? fill(way) : forward(relay, way, budget);
         if (count == -EINTR)
             continue;
@@ -264,11 +257,14 @@ static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back
             return false;
         if (whole && count < COPY)
             way->large = 0;
-        if (count < 0)
-            read_failed(relay, way, back, -count);
-        else if (count == 0)
-            way->state = SB_WAY_ENDING;
-        else if (has_pipe && !(way->seen & NOT_JUST_DATA) && (whole ? count < way->pipe[2] : !way->large)) {
+        if (count <= 0) {
+            if (count < 0)
+                read_failed(relay, way, back, -count);
+            else
+                finish(relay, way, back);
+            return false;
+        }
+        if (has_pipe && just_data && (whole ? count < way->pipe[2] : !way->large)) {
             /* A buffer was not filled, or, as each page of a pipe holds a byte at least, a pipe: the socket
              * has no more. What comes from now on is a new event, and asking again would only tell us that
              * there is nothing. */

@@ -4,7 +4,7 @@
  */
 import { native } from "../native/library.ts";
 import { structs } from "../native/structs.ts";
-import type { Reactor } from "./reactor.ts";
+import { EVENT, type Reactor } from "./reactor.ts";
 
 /** enum sb_relay_news */
 export const NEWS = { client: 1, reached: 2, failed: 4, over: 8 } as const;
@@ -13,8 +13,8 @@ export const NEWS = { client: 1, reached: 2, failed: 4, over: 8 } as const;
 const JOIN = { hold: 1, unix: 2 } as const;
 
 /** enum sb_way_state, from this one on the way is over. */
-const WAY_DONE = 3;
-const WAY_BROKEN = 4;
+const WAY_DONE = 1;
+const WAY_BROKEN = 2;
 
 /** Room for so many at first; doubled when it is full. */
 const SLOTS = 64;
@@ -28,6 +28,7 @@ const FIELD = {
   client: offsets.up_from / 4,
   target: offsets.up_to / 4,
   clientSeen: offsets.up_seen / 4,
+  targetSeen: offsets.down_seen / 4,
   upState: offsets.up_state / 4,
   downState: offsets.down_state / 4,
   upMoved: offsets.up_moved / 4,
@@ -137,8 +138,10 @@ export class Relays implements Disposable {
     return this.#count(slot, FIELD.downMoved);
   }
 
-  /** One of the two has finished, the other goes on. */
+  /** One of the two has finished, the other goes on; or would, if it took what there is for it. */
   halfClosed(slot: number): boolean {
+    const seen = this.#get(slot, FIELD.clientSeen) | this.#get(slot, FIELD.targetSeen);
+    if (seen & (EVENT.readHangup | EVENT.hangup | EVENT.error)) return true;
     return this.#get(slot, FIELD.upState) >= WAY_DONE || this.#get(slot, FIELD.downState) >= WAY_DONE;
   }
 

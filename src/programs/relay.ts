@@ -101,6 +101,8 @@ class RelayProcess implements Shared, Disposable {
   #ids = 0;
   #shortAt = 0;
   #short = false;
+  /** A connection has ended, so that there may be room for another. */
+  #room = false;
   #stopping = false;
   #done = false;
   #code: number = EXIT.ok;
@@ -149,6 +151,7 @@ class RelayProcess implements Shared, Disposable {
     for (const service of this.#services) service.resume();
     while (!this.#done) {
       this.reactor.turn();
+      if (this.#room) this.#resume();
       this.lines.flush();
     }
     for (const service of [...this.#services, ...this.#retired]) service.end("shutdown");
@@ -184,11 +187,7 @@ class RelayProcess implements Shared, Disposable {
   }
 
   room(): void {
-    if (this.#short && performance.now() - this.#shortAt > CALM_MS) {
-      this.#short = false;
-      this.#host.log("taking connections goes on");
-    }
-    for (const service of this.#services) service.resume();
+    this.#room = true;
   }
 
   finished(service: Service): void {
@@ -215,6 +214,7 @@ class RelayProcess implements Shared, Disposable {
     sockets: readonly (Fd | undefined)[],
   ): void {
     for (const service of this.#services) {
+      if (this.#ended.has(service)) continue;
       this.#retired.add(service);
       service.retire();
     }
@@ -227,6 +227,16 @@ class RelayProcess implements Shared, Disposable {
     this.#services = relays.map(
       (settings, index) => new Service(this, settings, inlets.get(inletKey(settings.from))!, sockets[index]),
     );
+  }
+
+  /** After a turn, in which services may have been about to begin what they have taken. */
+  #resume(): void {
+    this.#room = false;
+    if (this.#short && performance.now() - this.#shortAt > CALM_MS) {
+      this.#short = false;
+      this.#host.log("taking connections goes on");
+    }
+    for (const service of this.#services) service.resume();
   }
 
   #reload(): void {

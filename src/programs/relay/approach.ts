@@ -8,15 +8,17 @@ import type { Fd } from "../../io/fd.ts";
 import type { Names } from "../../io/names.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
 import { formatUpstream, type Hop, type Upstream } from "../../model/upstream.ts";
-import { ERRNO, errnoName } from "../../native/errno.ts";
+import { ERRNO, errnoName, SysError } from "../../native/errno.ts";
 
 /** RFC 8305, section 5: Connection Attempt Delay. */
 const NEXT_ADDRESS_MS = 250;
 /** A full backlog of a Unix socket raises no event when it has room again. */
 const BACKLOG_RETRY_MS = 20;
-/** Want of descriptors or memory passes when some connection ends; it may be somebody else's. */
+/** Want of descriptors, of memory or of watches (epoll(7)) passes when some connection ends; perhaps another's. */
 const SHORTAGE_RETRY_MS = 100;
-const SHORTAGES: ReadonlySet<number> = new Set([-ERRNO.EMFILE, -ERRNO.ENFILE, -ERRNO.ENOMEM, -ERRNO.ENOBUFS]);
+const SHORTAGES: ReadonlySet<number> = new Set(
+  [ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOMEM, ERRNO.ENOBUFS, ERRNO.ENOSPC].map((errno) => -errno),
+);
 /** Causes that a log line lists; a name may have many addresses. */
 const CAUSES_SHOWN = 6;
 
@@ -125,11 +127,8 @@ export class Approach {
         if (this.#attempts.size === 0) this.#miss();
         return;
       }
-      const begun = beginConnect(hop, this.#from);
-      if (typeof begun !== "number") {
-        this.#attempt(hop, begun);
-        return;
-      }
+      const begun = this.#attempt(hop);
+      if (begun === 0) return;
       if (SHORTAGES.has(begun) || begun === -ERRNO.EAGAIN) {
         this.#tryLater(hop, -begun);
         return;
@@ -146,16 +145,34 @@ export class Approach {
     if (errno !== ERRNO.EAGAIN) this.#around.shortage(errno);
   }
 
-  #attempt(hop: Hop, fd: Fd): void {
-    const watch = this.#around.reactor.watch(fd.number, EVENT.out, (events) =>
-      this.#progress(hop, attempt, events),
-    );
-    const attempt: Attempt = { fd, watch };
+  /** 0, or a negative errno. */
+  #attempt(hop: Hop): number {
+    const fd = beginConnect(hop, this.#from);
+    if (typeof fd === "number") return fd;
+    const attempt = this.#watched(hop, fd);
+    if (typeof attempt === "number") {
+      fd.close();
+      return attempt;
+    }
     this.#attempts.add(attempt);
     // A Unix socket is connected when connect(2) returns.
     if (hop.kind === "unix") this.#progress(hop, attempt, 0);
     else if (this.#hops.length > 0)
       this.#next = this.#around.reactor.after(NEXT_ADDRESS_MS, () => this.#tryNext());
+    return 0;
+  }
+
+  #watched(hop: Hop, fd: Fd): Attempt | number {
+    try {
+      const watch = this.#around.reactor.watch(fd.number, EVENT.out, (events) =>
+        this.#progress(hop, attempt, events),
+      );
+      const attempt: Attempt = { fd, watch };
+      return attempt;
+    } catch (error) {
+      if (error instanceof SysError) return -error.errno;
+      throw error;
+    }
   }
 
   #progress(hop: Hop, attempt: Attempt, events: number): void {

@@ -144,8 +144,7 @@ export class Connection implements Decider {
 
   #clientReady(): void {
     if (this.#stage !== "header" && this.#stage !== "connecting") return;
-    if (this.#clientEvents & (EVENT.error | EVENT.hangup))
-      this.end("client-reset", "before the target was reached");
+    if (this.#clientEvents & EVENT.error) this.end("client-reset", "before the target was reached");
     else if (this.#stage === "header") this.#readHeader();
   }
 

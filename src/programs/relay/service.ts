@@ -7,7 +7,7 @@ import type { Names } from "../../io/names.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
 import type { Relays } from "../../io/relays.ts";
 import { formatUpstream } from "../../model/upstream.ts";
-import { ERRNO, errnoName } from "../../native/errno.ts";
+import { ERRNO, errnoName, SysError } from "../../native/errno.ts";
 import { FLOW_FD_WORD } from "../../native/structs.ts";
 import { FLOW_WORDS } from "../../routing/record.ts";
 import { DROPPED } from "../inetd.ts";
@@ -40,7 +40,13 @@ export interface Shared {
 const RETRY_MS = 100;
 /** The clock of timeouts: a tenth of the shortest, within these bounds. */
 const TICK_MS = { least: 10, most: 1000 };
-const WANTS: ReadonlySet<number> = new Set([ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOMEM, ERRNO.ENOBUFS]);
+const WANTS: ReadonlySet<number> = new Set([
+  ERRNO.EMFILE,
+  ERRNO.ENFILE,
+  ERRNO.ENOMEM,
+  ERRNO.ENOBUFS,
+  ERRNO.ENOSPC, // of epoll(7): too many watches
+]);
 /** A limit that is reached again and again is told this often. */
 const REPEAT_MS = 10_000;
 
@@ -109,22 +115,32 @@ export class Service implements Surroundings {
 
   /** Takes connections from now on, unless a limit says otherwise. */
   resume(): void {
-    if (this.#state === "closed" || this.#retry) return;
+    if (this.#state === "closed") return;
+    this.#retry?.cancel();
+    this.#retry = undefined;
     if (this.#connections.size >= this.settings.max) {
       this.#full();
       return;
     }
-    this.#watch ??= this.reactor.watch(this.inlet.fd.number, EVENT.in, () => this.#take());
+    if (!this.#watchInlet()) return;
     if (this.#state === "stopping") this.#take();
   }
 
-  /** Takes none until time has passed. */
+  #watchInlet(): boolean {
+    try {
+      this.#watch ??= this.reactor.watch(this.inlet.fd.number, EVENT.in, () => this.#take());
+      return true;
+    } catch (error) {
+      if (!(error instanceof SysError && WANTS.has(error.errno))) throw error;
+      this.#shared.shortage(error.errno);
+      return false;
+    }
+  }
+
+  /** Takes none until time has passed, or `resume` is called. */
   pause(): void {
     this.#unwatch();
-    this.#retry ??= this.reactor.after(RETRY_MS, () => {
-      this.#retry = undefined;
-      this.resume();
-    });
+    this.#retry ??= this.reactor.after(RETRY_MS, () => this.resume());
   }
 
   /** Takes what has come, and nothing after it. */
@@ -237,8 +253,11 @@ export class Service implements Surroundings {
       this.#shared.shortage(errno);
       return;
     }
-    this.peerGone = true;
-    this.#tell(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
+    // Having refused what may come, we are told of the end as well.
+    const stopped = this.#state === "stopping" && errno === ERRNO.ENODATA;
+    this.peerGone = !stopped;
+    if (!stopped)
+      this.#tell(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
     this.#close();
   }
 

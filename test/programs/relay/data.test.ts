@@ -1,8 +1,11 @@
 /** What goes in comes out: every byte, every end, every reset, in both directions. */
 import { describe, expect } from "bun:test";
 import { readFileSync } from "node:fs";
+import { listen } from "../../../src/io/listener.ts";
+import { SOCK } from "../../../src/io/socket.ts";
 import { program, testWith } from "../../kit/require.ts";
-import { descriptors } from "../../kit/running.ts";
+import { bin, descriptors, freePort, Running, ready, scratch } from "../../kit/running.ts";
+import { boundUnix } from "../../kit/sockets.ts";
 import { ended, ends, endsRunning, lines, relayed } from "./kit.ts";
 
 /** MB in each direction and kind; the 10 GB are bench/relay's. */
@@ -109,6 +112,38 @@ describe("a relayed connection", () => {
     expect(await ends("urgent", between)).toBe("good");
     await between.relay.until(/end: closed.*; 12 bytes up/);
   });
+
+  testWith(program("python3"))("carries on what follows an urgent byte in the same piece", async () => {
+    await using between = await relayed();
+    expect(await ends("urgent-and-more", between)).toBe("good");
+  });
+
+  testWith(program("python3"))("ends and is reset though whoever handed it over still holds it", async () => {
+    using folder = scratch();
+    const [box, target] = [folder.file("box"), await freePort()];
+    await using relay = await ready("socketbox-relay", ["-s", box, "--to", `127.0.0.1:${target}`]);
+    expect(await ends("kept", { port: 0, target }, box)).toBe("good");
+    expect((await ended(relay, 2)).map((line) => line.split(";")[0])).toEqual([
+      "closed",
+      "target-reset (ECONNRESET)",
+    ]);
+  });
+
+  testWith(program("python3"))(
+    "carries what a Unix client sent that has closed before the target is reached",
+    async () => {
+      using folder = scratch();
+      const [path, target] = [folder.file("s"), await freePort()];
+      using listener = boundUnix(path, SOCK.stream);
+      listen(listener, 16);
+      await using relay = new Running([bin("socketbox-relay"), "-l", "3", "--to", `127.0.0.1:${target}`], {
+        stdio: [listener.number],
+      });
+      await relay.until(/: ready: /);
+      expect(await ends("unix-client-closes", { port: 0, target }, path)).toBe("good");
+      expect((await ended(relay, 1))[0]).toStartWith("closed; ");
+    },
+  );
 
   testWith(program("python3"))("holds memory flat and one pipe for a target that does not read", async () => {
     await using between = await relayed();

@@ -1,11 +1,12 @@
-"""Both ends of relayed connections: `ends.py CASE RELAY_PORT TARGET_PORT [COUNT]`. Prints "good", or what was wrong.
+"""Both ends of relayed connections: `ends.py CASE RELAY_PORT TARGET_PORT [COUNT|PATH]`. Prints "good", or what was wrong.
 
 The target listens on 127.0.0.1; the client connects to the relay there. Everything is compared byte by byte.
 """
 import hashlib, os, random, signal, socket, struct, sys, threading, time
 
 CASE, RELAY, TARGET = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-COUNT = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+MORE = sys.argv[4:]
+COUNT = int(MORE[0]) if MORE and MORE[0].isdigit() else 1
 NOW = struct.pack("ii", 1, 0)
 
 
@@ -282,6 +283,87 @@ def urgent():
         expect(rest, b"after", "behind the mark")
 
 
+def urgent_and_more():
+    """What comes in one piece with an urgent byte goes on with it, though nothing comes after."""
+    with listen() as listener:
+        client = dial()
+        target = accept(listener)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        client.sendall(b"before")
+        client.send(b"!", socket.MSG_OOB)
+        client.sendall(b"and after")
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        target.settimeout(10)
+        got = b""
+        while len(got) < len("beforeand after"):
+            got += target.recv(100)
+        expect(got, b"beforeand after", "up")
+
+
+def answer(listener):
+    """The target of whoever says hello: has heard all when they have finished, and answers then."""
+    target = accept(listener)
+    expect(target.recv(100), b"hello", "up")
+    expect(target.recv(100), b"", "the end")
+    target.sendall(b"welcome")
+    target.close()
+
+
+def kept():
+    """Connections handed to the relay's mailbox by one who keeps them, too: they end and are reset all the same."""
+    import array
+    box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    box.connect(MORE[0])
+    with listen() as listener, socket.create_server(("127.0.0.1", 0)) as front:
+
+        def hand_over():
+            client = socket.create_connection(front.getsockname())
+            client.settimeout(10)
+            ours, _ = front.accept()
+            box.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [ours.fileno()]))])
+            return client, ours
+
+        client, ours = hand_over()
+        client.sendall(b"hello")
+        client.shutdown(socket.SHUT_WR)
+        answer(listener)
+        expect(client.recv(100), b"welcome", "down")
+        expect(client.recv(100), b"", "the end")
+        client, ours_too = hand_over()
+        target = accept(listener)
+        target.sendall(b"half an answer")
+        expect(client.recv(100), b"half an answer", "down")
+        reset(target)
+        expect_reset(client, "client")
+        ours.close(), ours_too.close()
+
+
+def unix_client_closes():
+    """It has sent all and is gone before the target is reached."""
+    filler = []
+    with socket.create_server(("127.0.0.1", TARGET), backlog=0) as listener:
+        listener.settimeout(10)
+        for _ in range(3):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", TARGET))
+            filler.append(one)
+        time.sleep(0.1)
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(MORE[0])
+        client.sendall(b"hello")
+        client.close()
+        time.sleep(0.1)
+        for one in filler:
+            one.close()
+        while True:
+            target = accept(listener)
+            if data := target.recv(100):
+                expect(data, b"hello", "up")
+                expect(target.recv(100), b"", "the end")
+                return
+
+
 def stuck():
     """COUNT connections whose target reads nothing until SIGUSR1; prints "stuck" when nothing moves any more."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -335,6 +417,9 @@ def ping():
     "target-resets": target_resets,
     "target-refuses-more": target_refuses_more,
     "urgent": urgent,
+    "urgent-and-more": urgent_and_more,
+    "kept": kept,
+    "unix-client-closes": unix_client_closes,
     "stuck": stuck,
     "ping": ping,
 }[CASE]()

@@ -69,7 +69,7 @@ export function fromFile(
 /** Runs a case of ends.py to its end; what it prints. */
 export async function ends(
   name: string,
-  { port, target }: Relayed,
+  { port, target }: Pick<Relayed, "port" | "target">,
   ...more: readonly string[]
 ): Promise<string> {
   await using running = endsRunning(name, { port, target }, ...more);

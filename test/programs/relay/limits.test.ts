@@ -1,11 +1,27 @@
 /** Limits, time-outs, draining and reloading, with real connections. */
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
+import { EXIT } from "../../../src/programs/host.ts";
+import { python, pythonCommand } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
-import { ask, freePort, scratch, threadStatus } from "../../kit/running.ts";
+import { ask, bin, freePort, must, Running, ready, scratch, threadStatus } from "../../kit/running.ts";
 import { Client, ended, fromFile, named, relayed, target } from "./kit.ts";
 
-const python = program("python3");
+const needsPython = program("python3");
+
+/** Sends until nothing is taken any more, then resets. */
+const FILL_AND_RESET = `
+import socket, struct, sys, time
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.setblocking(False)
+for _ in range(10):
+    try:
+        while True: s.send(bytes(1 << 16))
+    except BlockingIOError:
+        time.sleep(0.02)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+s.close()
+`;
 
 describe("limits", () => {
   test("beyond --max connections wait, and are served when one has ended", async () => {
@@ -56,7 +72,7 @@ describe("time-outs", () => {
     ]);
   });
 
-  testWith(python)("--half-closed-timeout ends what only one side has finished", async () => {
+  testWith(needsPython)("--half-closed-timeout ends what only one side has finished", async () => {
     await using between = await relayed(["--half-closed-timeout", "200ms"]);
     await using _silent = await target("silent", between.target);
     using open = new Client(between.port);
@@ -68,6 +84,16 @@ describe("time-outs", () => {
     expect(await half.ends()).toBe("reset");
     expect(open.ending).toBeUndefined();
   });
+
+  testWith(needsPython)(
+    "--half-closed-timeout counts a client that is gone while its target reads nothing",
+    async () => {
+      await using between = await relayed(["--half-closed-timeout", "200ms"]);
+      await using _silent = await target("silent", between.target);
+      await must(pythonCommand(FILL_AND_RESET, between.port));
+      expect((await ended(between.relay, 1))[0]).toStartWith("half-closed-timeout; ");
+    },
+  );
 
   test("--total-timeout ends what moves as well", async () => {
     await using between = await relayed(["--total-timeout", "300ms"]);
@@ -98,6 +124,58 @@ describe("SIGTERM", () => {
       `closed; to [::ffff:127.0.0.1]:${between.target}; 10 bytes up, 2 down`,
     ]);
   });
+
+  testWith(program("prlimit"))("serves what has come, also behind one that is refused at once", async () => {
+    using folder = scratch();
+    const [port, behind, box] = [await freePort(), await freePort(), folder.file("box")];
+    using _server = named("served", behind);
+    const text = `[[relay]]
+from = "unix:${box}"
+to = "127.0.0.1:${behind}"
+proxy = "require"
+proxy-from = "127.0.0.2"
+`;
+    writeFileSync(folder.file("relay.toml"), text);
+    await using relay = await ready("socketbox-relay", ["--config", folder.file("relay.toml")]);
+    await using server = await ready("socketbox", ["-l", "::ffff:127.0.0.1", "-p", String(port), "-S", box]);
+    const limit = (soft: number) => must(["prlimit", "--pid", String(relay.pid), `--nofile=${soft}:`]);
+    await limit(3);
+    using refused = new Client(port);
+    using first = new Client(port, "127.0.0.2");
+    using second = new Client(port, "127.0.0.2");
+    for (const client of [refused, first, second]) client.send("PROXY UNKNOWN\r\nhello");
+    await relay.until(/pausing: EMFILE; connections wait/);
+    await server.stop(); // it has handed over what it had
+    relay.kill("SIGTERM");
+    await limit(1024);
+    for (const client of [first, second]) {
+      await client.hears("served");
+      client.finish();
+    }
+    expect(await refused.ends()).toBe("reset");
+    expect(await relay.ended()).toBe(0);
+    expect((await ended(relay, 3)).map((line) => line.split(";")[0])).toEqual([
+      "proxy-header (the sender is not in proxy-from)",
+      "closed",
+      "closed",
+    ]);
+  });
+
+  testWith(needsPython)(
+    "of one that takes from a connected socket does not mean that the server has gone",
+    async () => {
+      const start = `
+import os, socket, sys
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.set_inheritable(ours.fileno(), True)
+os.dup2(theirs.fileno(), 0)
+os.execv(sys.argv[1], [sys.argv[1], "-e", "-l", "0", "-p", "9"])`;
+      await using relay = new Running(pythonCommand(start, bin("socketbox-relay")));
+      await relay.until(/: ready: /);
+      expect(await relay.stop()).toBe(0);
+      expect(relay.log).not.toContain("gone");
+    },
+  );
 
   test("ends what goes on for longer than --drain, with a reset", async () => {
     await using between = await relayed(["--drain", "100ms"]);
@@ -149,6 +227,29 @@ describe("SIGHUP", () => {
     expect(relay.log).toContain(`${file}:5:7: error: max is 0; expected 1 to 1000000`);
     expect(await ask(port, "127.0.0.1")).toBe("next");
     expect(await relay.stop()).toBe(0);
+  });
+
+  testWith(needsPython)("after which one whose server had gone does not hold up the end of all", async () => {
+    using folder = scratch();
+    const [port, behind, file] = [await freePort(), await freePort(), folder.file("relay.toml")];
+    const text = (from: string) => `[[relay]]\nfrom = "${from}"\nto = "127.0.0.1:${behind}"\n`;
+    const registry = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(sys.argv[1]), s.listen(1)
+print("listens", flush=True)
+receiver, _ = s.accept()
+receiver.recv(100), receiver.send(bytes([0x80, 0, 0, 0])), receiver.recv(1)`;
+    await using server = python(registry, [folder.file("s")]);
+    await server.until(/listens/);
+    const both = `${text("fd:3")}${text(`slot:0:${folder.file("s")}`)}`;
+    await using relay = await fromFile(file, both, port, ["--drain", "10m"]);
+    server.kill("SIGKILL");
+    await relay.until(/the server has gone/);
+    relay.kill("SIGHUP");
+    await relay.until(/reloaded/);
+    relay.kill("SIGTERM");
+    expect(await relay.ended()).toBe(EXIT.peerGone);
   });
 
   test("without a file says that there is nothing to reload", async () => {
