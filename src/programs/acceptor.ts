@@ -117,7 +117,7 @@ class Acceptor {
   #open(source: Source): void {
     const open: OpenSource = { source, fd: new Fd(source.fd), watch: undefined };
     this.#sources.push(open);
-    this.#watch(open);
+    if (!this.#paused) this.#watch(open);
   }
 
   #watch(open: OpenSource): void {

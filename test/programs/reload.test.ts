@@ -236,6 +236,27 @@ describe("a reload", () => {
     }
   });
 
+  test("while accepting pauses adds a listener that pauses too, and is served when accepting goes on", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    const file = folder.file("c.toml");
+    const text = listen("web", port) + route(`unix:${folder.file("late")}`);
+    write(file, text);
+    const start = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", bin("socketbox"), "-f", file];
+    await using server = new Running(start);
+    await server.until(/: ready: /);
+    const clients = load({ port, count: 200, atATime: 200 });
+    await server.until(/accepting pauses/);
+    write(file, text + listen("other", other));
+    expect(await reload(server)).toContain("reloaded: +listener other");
+    const more = load({ port: other, count: 10, atATime: 10 });
+    await using _late = await receiver(folder.file("late"), "k");
+    for (const outcome of [await clients, await more])
+      expect(outcome).toMatchObject({ closed: 0, reset: 0, stuck: 0 });
+    expect(await server.stop()).toBe(0);
+    expect(server.log).toContain("stopped: 210 accepted, 210 delivered");
+  });
+
   test("without a configuration there is nothing to reload, and the server goes on", async () => {
     using folder = scratch();
     const port = await freePort();
