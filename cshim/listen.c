@@ -112,6 +112,14 @@ int sb_refuse_new(int listener) {
     return 0;
 }
 
+/* Takes sb_refuse_new back; harmless where nobody has refused anything. */
+int sb_admit_new(int listener) {
+    int unused = 0;
+    if (setsockopt(listener, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) < 0 && errno != ENOENT)
+        return -errno;
+    return 0;
+}
+
 /* Locks the folder of path against the other programs that bind, replace or remove sockets in it, so that
  * looking and acting are one step. The lock goes with the descriptor, nothing stays behind. Nobody holds it
  * for longer than a few system calls; -ETIMEDOUT when somebody does so for two seconds. */

@@ -124,6 +124,7 @@ SB_EXPORT int sb_bind_inet(const uint8_t address[16], uint32_t scope, uint16_t p
                            const char *device, const char *netns);
 SB_EXPORT int sb_listen(int fd, int backlog);
 SB_EXPORT int sb_refuse_new(int listener);
+SB_EXPORT int sb_admit_new(int listener);
 SB_EXPORT int sb_bind_unix(const char *path, int type, uint32_t mode);
 SB_EXPORT int sb_own_unix(const char *path, uint32_t mode, uint32_t uid, uint32_t gid);
 SB_EXPORT int sb_unbind_unix(const char *path, uint64_t device, uint64_t inode);

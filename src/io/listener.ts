@@ -55,6 +55,11 @@ export function refuseNew(listener: Fd): void {
   native.sb_refuse_new(listener.number);
 }
 
+/** Takes {@link refuseNew} back. */
+export function admitNew(listener: Fd): void {
+  native.sb_admit_new(listener.number);
+}
+
 /** Opens the listener to clients; harmless when it is open already. Throws a SysError that names its address. */
 export function listen(listener: Fd, backlog: number): void {
   const result = native.sb_listen(listener.number, backlog);

@@ -14,6 +14,7 @@ export const symbols = {
   sb_bind_inet: { args: [ptr, u32, u16, u32, ptr, ptr], returns: number },
   sb_listen: { args: [i32, i32], returns: number },
   sb_refuse_new: { args: [i32], returns: number },
+  sb_admit_new: { args: [i32], returns: number },
   sb_bind_unix: { args: [ptr, i32, u32], returns: number },
   sb_own_unix: { args: [ptr, u32, u32, u32], returns: number },
   sb_unbind_unix: { args: [ptr, u64, u64], returns: number },

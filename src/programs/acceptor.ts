@@ -66,6 +66,8 @@ class Acceptor {
   /** What the last pause was for, until accepting has worked again; `undefined` while all is well. */
   #trouble: number | undefined;
   #stopping = false;
+  /** Somebody else may be about to go on with what waited: the process must be there until that is settled. */
+  #released = false;
   /** Sources that are being closed, and still have something to give. */
   #draining = 0;
   #summing = false;
@@ -293,8 +295,7 @@ class Acceptor {
         this.#release();
         break;
       case "resume":
-        for (const source of order.sources) this.#open(source);
-        this.#adopt(order.adopted);
+        this.#resume(order.sources, order.adopted);
         break;
       case "stop":
         this.#stop();
@@ -320,14 +321,21 @@ class Acceptor {
 
   /** Whoever takes over counts them as accepted; so do we, if they come back. */
   #release(): void {
+    this.#released = true;
     this.#closeSources();
     const waiting = [...this.#deliveries.takeWaiting(), ...this.#headers.takeWaiting()];
     this.#counters.add("accepted", -waiting.length);
     this.#report({ kind: "released", waiting });
   }
 
+  #resume(sources: readonly Source[], adopted: readonly Taken[]): void {
+    this.#released = false;
+    for (const source of sources) this.#open(source);
+    this.#adopt(adopted);
+    if (this.#stopping) this.#stop();
+  }
+
   #stop(): void {
-    if (this.#stopping) return;
     this.#stopping = true;
     for (const open of this.#sources) this.#drain(open);
     this.#sources = [];
@@ -360,6 +368,7 @@ class Acceptor {
   }
 
   #stopWhenDelivered(): void {
+    if (this.#released) return; // to be called again when that is settled
     if (this.#draining === 0 && this.#counters.get("waiting") <= 0) this.#reactor.stop();
     else this.#reactor.after(PAUSE_MS, () => this.#stopWhenDelivered());
   }

@@ -133,6 +133,12 @@ export class Acceptors {
     }));
   }
 
+  /** Stops after a release: others go on with what waited. */
+  leave(): void {
+    this.resume([], []);
+    if (!this.#stopping) this.stop(EXIT.ok);
+  }
+
   /** Who has the slot from now on; nobody without `fd`, which stays the caller's. */
   hold(slot: number, fd: number | undefined): void {
     this.#orderEach(() => ({ kind: "hold", slot, fd: fd === undefined ? undefined : duplicate(fd) }));

@@ -4,7 +4,7 @@
  */
 import type { ListenerSettings } from "../config/configuration.ts";
 import { Fd } from "../io/fd.ts";
-import { adoptListener, bindListener, listen, placeOf, refuseNew } from "../io/listener.ts";
+import { admitNew, adoptListener, bindListener, listen, placeOf, refuseNew } from "../io/listener.ts";
 import { native } from "../native/library.ts";
 import type { ListenerNumbers } from "./configure.ts";
 import type { Ending, Source } from "./orders.ts";
@@ -77,6 +77,11 @@ export function planListeners(
 /** Opens them to clients, or sets another backlog; harmless where nothing has changed. */
 export function openListeners(listeners: readonly Listener[]): void {
   for (const { fds, settings } of listeners) for (const fd of fds) listen(fd, settings.backlog);
+}
+
+/** Goes on with those of a server that may have begun to stop. */
+export function reopenListeners(listeners: readonly Listener[]): void {
+  for (const { fds, ending } of listeners) if (ending === "refuse") for (const fd of fds) admitNew(fd);
 }
 
 /** What the acceptors take connections from; each source's descriptor is a duplicate, which becomes theirs. */

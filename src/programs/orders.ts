@@ -64,7 +64,7 @@ export type Order =
     }
   | ({ readonly kind: "change" } & Change)
   | ({ readonly kind: "hold" } & Holder)
-  /** Take nothing more in, and report what waits: another process goes on with both. */
+  /** Take nothing more in, and report what waits: another process goes on with both. Until `resume`, stay. */
   | { readonly kind: "release" }
   /** After a release: go on, with these. */
   | { readonly kind: "resume"; readonly sources: readonly Source[]; readonly adopted: readonly Taken[] }

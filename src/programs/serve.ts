@@ -26,6 +26,7 @@ import {
   type ListenerPlan,
   openListeners,
   planListeners,
+  reopenListeners,
 } from "./listeners.ts";
 import { Lookout } from "./lookout.ts";
 import { directPlan, listenersOf, type Plan, planOf, type ServeOptions } from "./plan.ts";
@@ -106,6 +107,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   // And it goes before anything is delivered: were we to die in between, what we delivered would come from it again,
   // and two daemons would serve one client.
   predecessor?.leave();
+  if (predecessor) reopenListeners(listeners);
   const sources = server.sources([...listeners, ...removed]);
   acceptors.serve({
     table: plan.table,

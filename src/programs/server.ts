@@ -5,7 +5,7 @@ import { native } from "../native/library.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import type { Acceptors } from "./acceptors.ts";
 import type { ListenerNumbers } from "./configure.ts";
-import { EXIT, type Host } from "./host.ts";
+import type { Host } from "./host.ts";
 import {
   type Binding,
   type Listener,
@@ -133,7 +133,7 @@ export class Server implements Estate {
     for (const { flow } of this.#released) native.sb_close(flow[FLOW_FD_WORD]! | 0);
     this.#handedOver = true;
     host.log("handed over");
-    acceptors.stop(EXIT.ok);
+    acceptors.leave();
   }
 
   async #reload(file: SourceFile): Promise<void> {

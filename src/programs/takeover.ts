@@ -31,6 +31,11 @@ const MESSAGE_MAX = 65_536;
 /** The longest that a successor waits for one message. */
 const PATIENCE_MS = 10_000;
 
+/** How long one that has been sent all may take to say so; for as long, nobody accepts. */
+const SETTLING_MS = 3000;
+/** shutdown(2): SHUT_RD */
+const SHUT_READ = 0;
+
 const GONE = "it has gone, or does not hand over";
 
 type Question = { readonly ask: "listeners" | "rest" | "leave"; readonly version: number };
@@ -200,7 +205,7 @@ export class Succession {
     let released = false;
     try {
       for (;;) {
-        const question = await this.#question(client.number);
+        const question = await this.#question(client.number, released ? SETTLING_MS : undefined);
         if (question?.version !== VERSION) break;
         if (question.ask === "leave") {
           this.#estate.leave();
@@ -221,9 +226,12 @@ export class Succession {
     if (released) this.#estate.resume();
   }
 
-  async #question(client: number): Promise<Question | undefined> {
+  /** `undefined`: there will be none. */
+  async #question(client: number, ms: number | undefined): Promise<Question | undefined> {
     for (;;) {
-      await this.#until(client, EVENT.in | EVENT.readHangup);
+      // Late is late: what it says from here on it cannot send, so that never both of us go on.
+      if (!(await this.#until(client, EVENT.in | EVENT.readHangup, ms)))
+        native.sb_shutdown(client, SHUT_READ);
       const received = receive<Question>(client);
       if (received === "gone") return undefined;
       if (received === "nothing") continue;
@@ -268,17 +276,22 @@ export class Succession {
         check(result, "hand over");
         return;
       }
-      if (result === -ERRNO.EAGAIN) await this.#until(client, EVENT.out);
-      else await Bun.sleep(1);
+      if (result === -ERRNO.ETOOMANYREFS) await Bun.sleep(1);
+      else if (!(await this.#until(client, EVENT.out, PATIENCE_MS)))
+        throw new Error("the successor takes nothing");
     }
   }
 
-  #until(fd: number, events: number): Promise<void> {
+  /** Whether it comes so far, within so many milliseconds. */
+  #until(fd: number, events: number, ms?: number): Promise<boolean> {
     return new Promise((resolve) => {
-      const watch = this.#lookout.watch(fd, events, () => {
+      const end = (inTime: boolean) => {
         watch.cancel();
-        resolve();
-      });
+        clearTimeout(timer);
+        resolve(inTime);
+      };
+      const watch = this.#lookout.watch(fd, events, () => end(true));
+      const timer = ms === undefined ? undefined : setTimeout(() => end(false), ms);
     });
   }
 }

@@ -30,13 +30,19 @@ function configuration(folder: Scratch, port: number, name: string, more = ""): 
 
 /** Somebody who gets a hundred waiting connections, and is gone before it says that it has them. */
 function failedTakeover(path: string): void {
-  using successor = Predecessor.find(path, [process.geteuid!()])!;
+  using _successor = hangingTakeover(path);
+}
+
+/** The same, while it is still there. */
+function hangingTakeover(path: string): Predecessor {
+  const successor = Predecessor.find(path, [process.geteuid!()])!;
   const { listeners, takeover } = successor.listeners();
   takeover?.close();
   for (const { fds } of listeners) for (const fd of fds) fd.close();
   const { waiting } = successor.rest();
   expect(waiting).toHaveLength(100);
   for (const { flow } of waiting) native.sb_close(flow[FLOW_FD_WORD]! | 0);
+  return successor;
 }
 
 function start(folder: Scratch): Promise<Running> {
@@ -156,6 +162,44 @@ describe("a takeover", () => {
     expect(await inner.stop()).toBe(0);
   });
 
+  test("from a server that has been told to stop brings what waits along, and listens on", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const waiting = load({ port, count: 100, atATime: 100 });
+    await first.until(/its connections wait/);
+    await Bun.sleep(100);
+    first.kill("SIGTERM");
+    await Bun.sleep(100);
+    await using second = await start(folder);
+    expect(await first.ended()).toBe(0);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0, refused: 0 });
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    expect(await totals(second)).toEqual({ accepted: 101, delivered: 101 });
+  });
+
+  test("lets the first one stop only when it is over, and gives nobody up who waits", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const waiting = load({ port, count: 100, atATime: 100 });
+    await first.until(/its connections wait/);
+    await Bun.sleep(100);
+    {
+      using _successor = hangingTakeover(folder.file("takeover"));
+      first.kill("SIGTERM");
+      await Bun.sleep(200);
+    }
+    await first.until(/going on/);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
+    expect(await first.ended()).toBe(0);
+    expect(first.log).toContain("stopped: 100 accepted, 100 delivered");
+  });
+
   test("by a server whose configuration is wrong changes nothing", async () => {
     using folder = scratch();
     const port = await freePort();
@@ -185,6 +229,22 @@ describe("a takeover", () => {
     expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
     expect(await ask(port, "127.0.0.1")).toBe("k");
     expect(await totals(first)).toEqual({ accepted: 101, delivered: 101 });
+  });
+
+  test("by one that hangs when it has all leaves the first one serving, and cannot go on any more", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const waiting = load({ port, count: 100, atATime: 100 });
+    await first.until(/its connections wait/);
+    await Bun.sleep(100);
+    using hanging = hangingTakeover(folder.file("takeover"));
+    await first.until(/going on/);
+    expect(() => hanging.leave()).toThrow("it has gone");
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
+    expect(await totals(first)).toEqual({ accepted: 100, delivered: 100 });
   });
 
   test("that fails takes nothing from who waited, though one acceptor gets what several had", async () => {
