@@ -32,7 +32,7 @@ int sb_close_reset(int32_t *fds, int count) {
             polled[i] = (struct pollfd){.fd = fds[start + i]};
         int ready = poll(polled, (nfds_t)batch, 0);
         if (ready < 0)
-            return -errno;
+            return closed ? closed : -errno;
         for (int i = 0; ready > 0 && i < batch; i++) {
             if (!(polled[i].revents & (POLLERR | POLLHUP)))
                 continue;

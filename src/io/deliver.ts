@@ -186,6 +186,8 @@ export class Delivery implements Way, Member {
   /** Sends what was added. Returns whether some is left, to be kept or taken over by another. */
   handOff(): boolean {
     const queue = this.#queue;
+    // After a pause nobody has looked for some time; in between, the ticks do.
+    if (!this.#busy && this.#socket && this.#moved()) this.#disconnect();
     this.#busy = true;
     if (this.#waiting === 0) {
       this.#send(queue.size);

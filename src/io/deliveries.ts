@@ -71,9 +71,13 @@ export class Deliveries implements Hall {
     this.replace(targets);
   }
 
-  /** Another table's targets from now on. A way whose receiver is in both keeps its socket, and what waits there. */
+  /**
+   * Another table's targets from now on. A way whose receiver is in both keeps its socket, and what waits there; so
+   * does one that something kept from leaving.
+   */
   replace(targets: readonly Target[]): void {
-    const before = this.#fixed.flatMap((way) => way?.deliveries ?? []);
+    const leaving = [...this.#leaving].flatMap((way) => (way instanceof Delivery && way.load > 0 ? way : []));
+    const before = [...this.#fixed.flatMap((way) => way?.deliveries ?? []), ...leaving];
     for (const way of this.#fixed) if (way) this.#active.delete(way);
     this.#rooms = this.#roomsFor(targets);
     this.#targets = targets;
@@ -179,6 +183,7 @@ export class Deliveries implements Hall {
     const spare = this.#spare.get(name);
     if (!spare) return new Delivery(target, receiver, this.#around, room, label);
     this.#spare.delete(name);
+    if (this.#leaving.delete(spare)) this.#active.delete(spare);
     spare.retarget(target);
     return spare;
   }
@@ -193,17 +198,17 @@ export class Deliveries implements Hall {
     return made;
   }
 
-  /** Who has a room keeps it, and with it the count of those that wait. */
+  /** Who has a room keeps it while anything waits there, and with it the count. */
   #roomsFor(targets: readonly Target[]): Map<string, Room> {
-    return new Map(
-      targets.map((target) => {
-        const divided = isTemplate(target) || (isPool(target) && !target.fallback);
-        const room = this.#rooms.get(target.name) ?? new Room(target.queue, divided, this);
-        room.limit = target.queue;
-        room.divided = divided;
-        return [target.name, room];
-      }),
-    );
+    const rooms = new Map([...this.#rooms].filter(([, { waiting }]) => waiting > 0));
+    for (const target of targets) {
+      const divided = isTemplate(target) || (isPool(target) && !target.fallback);
+      const room = this.#rooms.get(target.name) ?? new Room(target.queue, divided, this);
+      room.limit = target.queue;
+      room.divided = divided;
+      rooms.set(target.name, room);
+    }
+    return rooms;
   }
 
   #leave(way: Way): void {

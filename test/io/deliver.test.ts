@@ -97,6 +97,17 @@ function drained(fd: Fd, told: Told, count: number): number[] {
 const gone = (ids: readonly number[], reason: string) => ids.map((id) => `${reason} t ${id}`);
 
 describe("a receiver that is there", () => {
+  test("is looked for anew after a pause: one that was renamed into its place gets the first that comes", () => {
+    const old = mailbox("r");
+    const way = to("r");
+    const before = hand(way, 1);
+    for (let i = 0; i < 2; i++) way.delivery.tick(now());
+    const box = mailbox("new");
+    renameSync(ground.path("new"), ground.path("r"));
+    const after = hand(way, 2);
+    expect([taken(old), taken(box)]).toEqual([before, after]);
+  });
+
   test("gets connections in the order in which they came, batch after batch", () => {
     const box = mailbox("r");
     const way = to("r");

@@ -144,6 +144,21 @@ test("a reload goes on with the siblings that are known, and does not tell of th
   expect(told.siblings).toEqual(["+a.1", "+a.2"]);
 });
 
+test("a target that one reload takes away and the next brings back goes on with what waits, in order", () => {
+  const { deliveries, target, told } = pool("a", { queue: 3 });
+  const ids = hand(deliveries, 2);
+  deliveries.replace([]);
+  deliveries.replace([target]);
+  const [third] = hand(deliveries, 2);
+  expect(told).toMatchObject({ waiting: 3, gaveUp: ["queue-full"] });
+  deliveries.replace([{ ...target, queue: 4 }]);
+  const box = mailbox("a");
+  const fourth = hand(deliveries, 1);
+  while (told.waiting > 0) ground.reactor.turn();
+  expect(taken(box)).toEqual([...ids, third!, ...fourth]);
+  expect(told.gaveUp).toEqual(["queue-full"]);
+});
+
 test("a reload keeps what waits, and the sockets of receivers that stay", () => {
   const { deliveries, target, told } = pool("ab", {});
   const ids = hand(deliveries, 4);
