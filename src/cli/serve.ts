@@ -1,14 +1,17 @@
 /** The command line of the server: every letter of the original, with a long name beside it. */
 import type { ArgsDef, ParsedArgs } from "citty";
+import { parseScope } from "../config/relay-words.ts";
+import { parseScoped } from "../config/words.ts";
+import { interfaceIndex } from "../io/connect.ts";
 import type { IdentityRequest } from "../io/identity.ts";
 import type { Host } from "../programs/host.ts";
 import type { ListenerOverrides, Registration, ServeOptions } from "../programs/plan.ts";
 import { serve } from "../programs/serve.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
 import {
-  addressOption,
   COMMON,
   fileOption,
+  good,
   noWords,
   numberOption,
   parse,
@@ -48,7 +51,7 @@ const OPTIONS = {
   address: {
     type: "string",
     alias: "l",
-    description: "address to listen on (default ::, all)",
+    description: "address to listen on, perhaps with %INTERFACE (default ::, all)",
     valueHint: "ADDR",
   },
   port: { type: "string", alias: "p", description: "port to listen on (default 80)", valueHint: "PORT" },
@@ -164,7 +167,7 @@ export function identityRequest(options: ParsedArgs<typeof IDENTITY_OPTIONS>): I
 
 function listenerOverrides(options: ParsedArgs<typeof OPTIONS>): ListenerOverrides {
   return {
-    ...(options.address !== undefined && { address: addressOption("-l", options.address) }),
+    ...(options.address !== undefined && listenAddress(options.address)),
     ...(options.port !== undefined && { port: numberOption("-p", options.port, 0, 65535) }),
     ...(options.transparent && { transparent: true }),
     ...(options.freebind && { freebind: true }),
@@ -173,6 +176,14 @@ function listenerOverrides(options: ParsedArgs<typeof OPTIONS>): ListenerOverrid
     ...(options["clear-transparent"] && { clearTransparent: true }),
     ...(options.backlog !== undefined && { backlog: numberOption("-b", options.backlog, 0, 0x7fffffff) }),
   };
+}
+
+/** Behind a link-local address, `%` and its interface, by name or number. */
+function listenAddress(text: string): Pick<ListenerOverrides, "address" | "scope"> {
+  return good(
+    "-l",
+    parseScoped("address", text, (scope) => parseScope(scope, interfaceIndex)),
+  );
 }
 
 function direct(options: ParsedArgs<typeof OPTIONS>): ServeOptions["direct"] {

@@ -18,6 +18,7 @@ import {
   parseUpstream,
   UPSTREAMS,
 } from "./relay-words.ts";
+import { controlFault } from "./words.ts";
 
 type Relay = RelayDocument["relay"][number];
 
@@ -83,6 +84,10 @@ class Reader {
     value("source", "source", relay.source === undefined ? undefined : parseSource(relay.source));
     const perSource = relay["per-source"];
     value("per-source", "perSource", perSource === undefined ? undefined : parsePerSource(String(perSource)));
+    for (const key of ["name", "netns", "client-netns"] as const) {
+      const fault = controlFault(key, relay[key] ?? "");
+      if (fault) this.#findings.error(this.#places.ofValue([...way, key]), fault);
+    }
     const to = this.#list(relay.to, [...way, "to"], (text) => parseUpstream(text, this.#interfaceIndex));
     this.#compatible(relay, to, way);
     return {

@@ -4,7 +4,7 @@ import type { Nat64, Upstream } from "../model/upstream.ts";
 import { Fault, quoted } from "./fault.ts";
 import { isRelative, pathFault } from "./path.ts";
 import { CONNECTIONS_MAX, type Inlet, type RelaySettings } from "./relay.ts";
-import { FD_LAST, parseNumber, parsePattern } from "./words.ts";
+import { controlFault, FD_LAST, parseNumber, parsePattern } from "./words.ts";
 
 export const UPSTREAMS = '"[ADDRESS]:PORT", "A.B.C.D:PORT", "NAME:PORT", "unix:/path" or "unix:@name"';
 export const INLETS = '"unix:/path", "unix:@name", "slot:NR:/path" or "fd:N"';
@@ -39,6 +39,7 @@ export function parseUpstream(text: string, interfaceIndex: InterfaceIndex): Ups
 export function parseScope(text: string, interfaceIndex: InterfaceIndex): number | Fault {
   if (/^\d+$/.test(text)) return parseNumber("scope", text, 1, 0xffffffff);
   return (
+    controlFault("interface", text) ??
     interfaceIndex(text) ??
     new Fault(`there is no interface ${quoted(text)}`, "an interface's name or number")
   );

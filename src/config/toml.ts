@@ -1,6 +1,6 @@
 /** The TOML language: text to document, document to draft. Its shape is in schema.ts, its places in places.ts. */
 import { parse, TomlError } from "smol-toml";
-import { type AddressPattern, parseAddress } from "../model/address.ts";
+import type { AddressPattern } from "../model/address.ts";
 import {
   formatReceiver,
   hasBraces,
@@ -30,10 +30,10 @@ import {
   controlFault,
   FD_LAST,
   hostBitsFault,
-  notAnAddress,
   parseNumber,
   parsePattern,
   parsePorts,
+  parseScoped,
   withoutHostBits,
 } from "./words.ts";
 
@@ -87,11 +87,16 @@ class DocumentReader {
       this.#findings.error(part === "key" ? this.#places.ofKey(way) : this.#places.ofValue(way), fault);
     }
     prune(this.#document, found);
-    const { server, listen, route, table, target } = this.#document;
+    const { server, listen, route, table, target, slots } = this.#document;
     const listeners = listen ? this.#readListeners(listen) : [LISTENER_DEFAULTS];
     for (const [index, { name }] of listeners.entries()) this.#listeners.set(name, index);
     for (const [name, settings] of Object.entries(target ?? {}))
       this.#named.set(name, this.#readTarget(name, settings));
+    for (const [kind, named] of Object.entries({ table, target, slots }))
+      for (const name of Object.keys(named ?? {})) {
+        const fault = controlFault(kind, name);
+        if (fault) this.#findings.error(this.#places.ofKey([kind, name]), fault);
+      }
     if (table && Object.hasOwn(table, MAIN)) {
       const fault = new Fault(
         `the table ${quoted(MAIN)} is the one of the routes at the top`,
@@ -160,7 +165,8 @@ class DocumentReader {
   #readListener(name: string, listen: Listen, way: Way): ListenerSettings {
     const { netns, device } = listen;
     const proxy = readProxy(listen, way, this.#places, this.#findings);
-    for (const [key, value] of Object.entries({ netns, device })) this.#mustBePlain(value, [...way, key]);
+    for (const [key, value] of Object.entries({ name: listen.name, netns, device }))
+      this.#mustBePlain(value, [...way, key]);
     if (netns?.includes("/") && !netns.startsWith("/")) {
       const fault = new Fault(`netns ${quoted(netns)} is relative`, "a name or an absolute path");
       this.#fault([...way, "netns"], fault);
@@ -188,12 +194,14 @@ class DocumentReader {
   #readBindAddress(text: string | undefined, way: Way): Pick<ListenerSettings, "address" | "scope"> {
     const { address: everywhere, scope: none } = LISTENER_DEFAULTS;
     if (text === undefined) return { address: everywhere, scope: none };
-    const [written = "", scopeText, ...others] = text.split("%");
-    const address = others.length === 0 ? parseAddress(written) : undefined;
-    if (!address) this.#fault(way, notAnAddress("address", text));
-    const scope = scopeText === undefined ? none : parseNumber("scope", scopeText, 1, 0xffffffff);
-    if (scope instanceof Fault) this.#fault(way, new Fault(scope.what, "the number of the interface"));
-    return { address: address ?? everywhere, scope: scope instanceof Fault ? none : scope };
+    // By number alone: a name means another interface in each network namespace.
+    const found = parseScoped("address", text, (written) => {
+      const scope = parseNumber("scope", written, 1, 0xffffffff);
+      return scope instanceof Fault ? new Fault(scope.what, "the number of the interface") : scope;
+    });
+    if (!(found instanceof Fault)) return found;
+    this.#fault(way, found);
+    return { address: everywhere, scope: none };
   }
 
   #readTarget(

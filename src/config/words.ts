@@ -1,5 +1,6 @@
 /** Words that both languages have: numbers, ports and addresses, from text to value. */
 import {
+  type Address,
   type AddressPattern,
   formatPattern,
   hasHostBits,
@@ -21,9 +22,12 @@ const EVERY_BIT = prefixMask(128);
 /** Where the four bytes of an IPv4 address begin in its mapped form. */
 const MAPPED_START = 12;
 
-/** What is wrong with a text that does not mean what it looks like; the kernel would read it up to a NUL. */
+/**
+ * What is wrong with a text that does not mean what it looks like: the kernel would read it up to a NUL, a terminal
+ * would obey it, and a log would have two lines of it.
+ */
 export function controlFault(name: string, text: string): Fault | undefined {
-  if (!/\p{Cc}/u.test(text)) return undefined;
+  if (!/[\p{Cc}\u2028\u2029]/u.test(text)) return undefined;
   return new Fault(`${name} ${quoted(text)} has a control character`, "characters that can be seen");
 }
 
@@ -63,6 +67,19 @@ export function parsePattern(name: string, text: string): AddressPattern | Fault
   if (slash < 0) return { address, mask: EVERY_BIT };
   const mask = parseMask(`${name} mask`, text.slice(slash + 1), isDotted(written));
   return mask instanceof Fault ? mask : { address, mask };
+}
+
+/** `ADDRESS` or `ADDRESS%SCOPE`; `scopeOf` reads the latter. Without it, the scope is 0. */
+export function parseScoped(
+  name: string,
+  text: string,
+  scopeOf: (text: string) => number | Fault,
+): { readonly address: Address; readonly scope: number } | Fault {
+  const [written = "", scopeText, ...others] = text.split("%");
+  const address = others.length === 0 ? parseAddress(written) : undefined;
+  if (!address) return notAnAddress(name, text);
+  const scope = scopeText === undefined ? 0 : scopeOf(scopeText);
+  return scope instanceof Fault ? scope : { address, scope };
 }
 
 export function notAnAddress(name: string, text: string): Fault {

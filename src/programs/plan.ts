@@ -22,7 +22,7 @@ export interface Registration {
 }
 
 /** What the command line says about listeners, over what the file says. */
-export type ListenerOverrides = Partial<Omit<ListenerSettings, "name" | "scope" | "netns" | "device">>;
+export type ListenerOverrides = Partial<Omit<ListenerSettings, "name" | "netns" | "device">>;
 
 export interface ServeOptions {
   readonly config: string;

@@ -17,7 +17,7 @@ test("socketbox --help", async () => {
     OPTIONS
 
            -f, --config=<FILE>    configuration file (Default: /etc/socketbox.conf)
-          -l, --address=<ADDR>    address to listen on (default ::, all)
+          -l, --address=<ADDR>    address to listen on, perhaps with %INTERFACE (default ::, all)
              -p, --port=<PORT>    port to listen on (default 80)
              -t, --transparent    set IPV6_TRANSPARENT, needed behind TPROXY
                 -F, --freebind    set IPV6_FREEBIND: the address need not exist yet

@@ -134,7 +134,10 @@ describe("socketbox", () => {
     [["-p", "65536"], '-p: "65536" is out of range; expected 0 to 65535'],
     [["-p", "80x"], '-p: "80x" is not a number; expected 0 to 65535'],
     [["-p", "+80"], '-p: "+80" is not a number; expected 0 to 65535'],
-    [["-l", "localhost"], '-l: "localhost" is not an address; expected one such as :: or 192.0.2.1'],
+    [
+      ["-l", "localhost"],
+      '-l: address "localhost" is not an address; expected an IPv6 or a dotted IPv4 address',
+    ],
     [["-b", "-1"], '-b: "-1" is not a number; expected 0 to 2147483647'],
     [["-s", "x"], '-s: "x" is not a number; expected 0 to 2147483647'],
     [["-i", "x"], '-i: "x" is not a number; expected 0 to 2147483647'],

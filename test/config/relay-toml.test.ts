@@ -126,6 +126,13 @@ describe("a file", () => {
       '[[relay]]\nfrom = "fd:0"\nto = "a.example:80"\nnat64 = »"64:ff9b::/96"',
       "error: nat64 with a target that is a name; expected an address, whose last bits are replaced",
     ],
+    [
+      '[[relay]]\nfrom = "fd:0"\nto = »"[fe80::1%a\\u0000]:80"',
+      /interface "a\\u\{0\}" has a control character/,
+    ],
+    [`${LEAST}name = »"a\\nb"`, /name "a\\u\{a\}b" has a control character/],
+    [`${LEAST}netns = »"\\u0000"`, /netns "\\u\{0\}" has a control character/],
+    [`${LEAST}client-netns = »"\\u0085"`, /client-netns "\\u\{85\}" has a control character/],
     ["relay = »1", /relay is 1; expected \[\[relay\]\]/],
   ] as [string, string | RegExp][])("%j is refused at its place", (written, message) => {
     if (typeof message === "string") return expectFault(written, message);

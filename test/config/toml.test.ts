@@ -615,13 +615,20 @@ describe("a fault is said with its line and column, and with what was expected:"
     ['[server]\ngroups = ["a", »"\\u0000"]', "groups"],
     ['[[listen]]\nnetns = »"\\u0000"', "netns"],
     ['[[listen]]\ndevice = »"\\u0000"', "device"],
-  ])("%j: a name that the kernel would cut short", (written, name) => {
-    const { text, places } = marked(`${written}\n${ROUTE}`);
-    const [fault, ...others] = faultsOf(FILE, text);
-    expect(fault).toStartWith(`${places[0]}: error: ${name} "`);
-    expect(fault).toEndWith(" has a control character; expected characters that can be seen");
-    expect(others).toEqual([]);
-  });
+    ['[[listen]]\nname = »"\\u001b[2J"', "name"],
+    ['[table.»"\\u0007"]', "table"],
+    ['[target.»"a\\u2028b"]\nto = "fd:3"', "target"],
+    ['[slots]\n»"\\n" = 1', "slots"],
+  ])(
+    "%j: a name that the kernel would cut short, a terminal obey, or a log take for two lines",
+    (written, name) => {
+      const { text, places } = marked(`${written}\n${ROUTE}`);
+      const [fault, ...others] = faultsOf(FILE, text);
+      expect(fault).toStartWith(`${places[0]}: error: ${name} "`);
+      expect(fault).toEndWith(" has a control character; expected characters that can be seen");
+      expect(others).toEqual([]);
+    },
+  );
 
   test("a text too long for the parser that keeps places is still refused for what is wrong with it", () => {
     expect(faultsOf(FILE, `[[route]]\nto = "unix:/${"x".repeat(5_000_000)}"`)).toEqual([

@@ -43,6 +43,34 @@ describe("-l and -p", () => {
     }
   });
 
+  testNamespace("-l takes a link-local address with its interface, by name or number", async () => {
+    using folder = scratch();
+    await using host = await Namespace.local("addr add fe80::1/64 dev lo nodad");
+    await using _target = await receiver(folder.file("r"), "here");
+    for (const scope of ["lo", "1"]) {
+      await using _server = await startIn(host, [
+        "-l",
+        `fe80::1%${scope}`,
+        "-p",
+        "8080",
+        "-S",
+        folder.file("r"),
+      ]);
+      expect(await askIn(host, "fe80::1%lo", 8080)).toBe("here");
+      expect(await askIn(host, "::1", 8080)).toBe("refused");
+    }
+  });
+
+  test.each([
+    ["fe80::1%none", 'there is no interface "none"; expected an interface\'s name or number'],
+    ["fe80::1%0", "scope 0 is out of range; expected 1 to 4294967295"],
+    ["fe80::1%1%2", '"fe80::1%1%2" is not an address; expected an IPv6 or a dotted IPv4 address'],
+  ])("-l %s is refused", async (address, why) => {
+    const { code, out } = await run([SOCKETBOX, "-l", address, "-S", "@nobody"]);
+    expect(code).toBe(EXIT.usage);
+    expect(out).toContain(why);
+  });
+
   test("an address in use is exit code 3, and says which", async () => {
     const port = await freePort();
     await using _first = await ready("socketbox", ["-p", String(port), "-S", "@nobody"]);
