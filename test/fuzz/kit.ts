@@ -1,6 +1,6 @@
 /**
- * Properties that are tried on many inputs: in the suite a few, always the same; with SOCKETBOX_FUZZ_SECONDS each for
- * so long, from a seed that is printed, and that SOCKETBOX_FUZZ_SEED sets again.
+ * Properties that are tried on many inputs: in the suite a few, always the same; with SOCKETBOX_FUZZ_SECONDS those of a
+ * file for so long together, from a seed that is printed, and that SOCKETBOX_FUZZ_SEED sets again.
  */
 import { test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
@@ -13,14 +13,22 @@ if (seconds) console.log(`SOCKETBOX_FUZZ_SEED=${seed}`);
 
 export const CORPUS = join(import.meta.dir, "corpus");
 
-/** A test that tries `property` on `runs` inputs, or for the time that was asked for. */
+/** The properties of one file: all of them are known before the first is tried. */
+let group = { size: 0, tried: false };
+
+/** A test that tries `property` on `runs` inputs, or for its share of the time that was asked for. */
 export function holds<Input>(
   name: string,
   runs: number,
   property: fc.IProperty<Input> | fc.IAsyncProperty<Input>,
 ): void {
+  if (group.tried) group = { size: 0, tried: false };
+  const ours = group;
+  ours.size++;
   test(name, async () => {
-    const amount = seconds ? { numRuns: 1e9, interruptAfterTimeLimit: seconds * 1000 } : { numRuns: runs };
+    ours.tried = true;
+    const timed = { numRuns: 1e9, interruptAfterTimeLimit: (seconds * 1000) / ours.size };
+    const amount = seconds ? timed : { numRuns: runs };
     await fc.assert(property as fc.IAsyncProperty<Input>, { seed, includeErrorInReport: true, ...amount });
   });
 }
