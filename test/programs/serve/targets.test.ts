@@ -253,6 +253,27 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
     },
   );
 
+  testPython("outranks -l, -p and the listeners of the file, and says so", async () => {
+    using folder = scratch();
+    const file = folder.file("two.toml");
+    const listen = (name: string) => `[[listen]]\nname = "${name}"\naddress = "::1"\nport = 1\n`;
+    writeFileSync(file, `${listen("a")}${listen("b")}[[route]]\nto = "unix:${folder.file("r")}"\n`);
+    await using _target = await receiver(folder.file("r"), "here");
+    for (const [words, warning] of [
+      [["-p", "1"], ": -P outranks -l and -p, which mean nothing beside it\n"],
+      [["-l", "::1"], ": -P outranks -l and -p, which mean nothing beside it\n"],
+      [[], ": -P outranks the configuration: listeners without a socket: a, b\n"],
+    ] as const) {
+      await using registry = python(REGISTRY, [folder.file(`registry${words}`), "answer"]);
+      await registry.until(/listening/);
+      const args = ["-P", `1:${folder.file(`registry${words}`)}`, "-f", file, ...words];
+      await using server = await ready("socketbox", args);
+      expect(await server.ended()).toBe(EXIT.peerGone);
+      expect(server.log.match(/: -P outranks .*\n/g)).toEqual([warning]);
+      expect(said(registry.out).slice(2)).toEqual([{ answer: "here" }, { answer: "here" }]);
+    }
+  });
+
   testPython("says that it was refused, or that nobody is there", async () => {
     using folder = scratch();
     await using registry = python(REGISTRY, [folder.file("registry"), "refuse"]);
