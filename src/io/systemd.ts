@@ -2,7 +2,7 @@
  * What a service manager and its services say to each other: sockets that were passed (sd_listen_fds(3)), messages
  * about our state, and descriptors that it keeps for us over a restart (sd_notify(3)).
  */
-import { check, ERRNO, errnoName } from "../native/errno.ts";
+import { check, ERRNO, SysError } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
 import { Fd } from "./fd.ts";
 import { SOCK } from "./socket.ts";
@@ -54,11 +54,20 @@ export class Manager {
   readonly #path: string;
   #socket: Fd;
 
-  /** Connected now, because after a chroot there may be no way to it. */
-  static connect(env: Environment): Manager | undefined {
+  /**
+   * Connected now, because after a chroot there may be no way to it. Without somebody there, `complain` hears why, and
+   * we work as without a manager.
+   */
+  static connect(env: Environment, complain: (why: string) => void): Manager | undefined {
     const path = env.NOTIFY_SOCKET;
-    if (path === undefined || !/^[/@]/.test(path)) return undefined;
-    return new Manager(path, Fd.from(native.sb_connect_unix(cString(path), SOCK.datagram), `notify ${path}`));
+    if (!path) return undefined;
+    // Other families of addresses, such as the vsock: of virtual machines, are not for services.
+    const result = /^[/@]/.test(path)
+      ? native.sb_connect_unix(cString(path), SOCK.datagram)
+      : -ERRNO.EAFNOSUPPORT;
+    if (result >= 0) return new Manager(path, new Fd(result));
+    complain(`${failure(path, result)}; going on without a service manager`);
+    return undefined;
   }
 
   private constructor(path: string, socket: Fd) {
@@ -92,8 +101,12 @@ export class Manager {
     for (let tries = 0; ; tries++) {
       const result = send();
       if (result >= 0) return undefined;
-      if (result !== -ERRNO.EAGAIN || tries === TRIES) return `notify ${this.#path}: ${errnoName(-result)}`;
+      if (result !== -ERRNO.EAGAIN || tries === TRIES) return failure(this.#path, result);
       Bun.sleepSync(1);
     }
   }
+}
+
+function failure(path: string, result: number): string {
+  return new SysError(`notify ${path}`, -result).message;
 }

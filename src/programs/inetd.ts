@@ -71,7 +71,7 @@ export function inetd(host: Host, options: InetdOptions): number {
   const { path, slot } = options;
   withhold(inheritedFds());
   using mailbox = openMailbox(host, options);
-  const manager = Manager.connect(host.env);
+  const manager = Manager.connect(host.env, host.log);
   assumeIdentity(resolveIdentity(options.identity), { confine: false });
   const program = findProgram(options.command[0]!, host.env.PATH);
   using server = new Inetd(host, options, mailbox, program, strict, started);

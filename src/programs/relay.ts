@@ -49,7 +49,7 @@ export function relay(host: Host, options: RelayOptions): number {
   using process = new RelayProcess(host, options, strict);
   process.open(relays);
   const transparent = relays.some(({ source }) => source === "client");
-  const manager = Manager.connect(host.env);
+  const manager = Manager.connect(host.env, host.log);
   assumeIdentity(resolveIdentity(options.identity), { confine: true, keepNetAdmin: transparent });
   const code = process.run(() => {
     host.log(`ready: ${relays.map(describe).join("; ")}`);

@@ -24,7 +24,7 @@ export class SystemdService {
   /** To be made before a chroot takes the manager's socket away. */
   constructor(host: Host) {
     this.#host = host;
-    this.#manager = Manager.connect(host.env);
+    this.#manager = Manager.connect(host.env, host.log);
     this.#watchdogMs = watchdogMs(host.env);
   }
 

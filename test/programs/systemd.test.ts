@@ -23,6 +23,12 @@ function write(folder: Scratch, text: string): string {
   return file;
 }
 
+/** A socket in the file system that nobody has open any more. */
+function left(path: string): string {
+  boundUnix(path, SOCK.datagram).close();
+  return path;
+}
+
 const listen = (name: string, port: number) => `[[listen]]\nname = "${name}"\nport = ${port}\n`;
 const route = (to: string, more = "") => `[[route]]\n${more}to = "${to}"\n`;
 
@@ -142,6 +148,36 @@ describe("the manager", () => {
     const file = write(folder, listen("web", port) + route("deny"));
     await using _server = passing("socketbox", ["-f", file], [], { env: manager.env });
     await manager.until(/^READY=1$/m);
+  });
+
+  test.each([
+    ["nobody has bound", "ENOENT (no such file, or folder)", (folder: Scratch) => folder.file("none")],
+    ["nobody serves", "ECONNREFUSED (nobody is there)", (folder: Scratch) => left(folder.file("left"))],
+    ["is a file", "ECONNREFUSED (nobody is there)", (folder: Scratch) => write(folder, "")],
+    ["is of another kind", "EPROTOTYPE (another kind of socket)", (folder: Scratch) => folder.file("stream")],
+    ["is too long", "ENAMETOOLONG (name too long)", () => `/${"a".repeat(200)}`],
+    ["is of another family", "EAFNOSUPPORT", () => "vsock:2:1234"],
+  ])("is done without where its socket %s, and that is said", async (_, why, at) => {
+    using folder = scratch();
+    using _stream = boundUnix(folder.file("stream"), SOCK.stream);
+    const path = at(folder);
+    const port = await freePort();
+    await using _k = await receiver(folder.file("k"));
+    const env = { NOTIFY_SOCKET: path, WATCHDOG_USEC: "100000" };
+    await using server = await ready("socketbox", ["-p", String(port), "-S", folder.file("k")], { env });
+    expect(server.log).toContain(`: notify ${path}: ${why}; going on without a service manager\n`);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    expect(await server.stop()).toBe(0);
+    expect(server.log.match(/notify/g)).toHaveLength(1);
+  });
+
+  test("is done without by the receiver and the relay too", async () => {
+    using folder = scratch();
+    const env = { NOTIFY_SOCKET: folder.file("none") };
+    const complaint = `: notify ${folder.file("none")}: ENOENT (no such file, or folder); going on without`;
+    await using inetd = await ready("socketbox-inetd", [folder.file("i"), "/bin/true"], { env });
+    await using relay = await ready("socketbox-relay", ["-s", folder.file("s"), "-p", "1"], { env });
+    for (const { log } of [inetd, relay]) expect(log).toContain(complaint);
   });
 
   test("gets signs of life while every acceptor lives, and none while one hangs", async () => {
