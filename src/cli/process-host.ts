@@ -1,7 +1,8 @@
 /** The real world: this process's own streams, environment and signals. */
-import { writeSync } from "node:fs";
+import { isUtf8 } from "node:buffer";
+import { readFileSync, writeSync } from "node:fs";
 import { ERRNO, SysError } from "../native/errno.ts";
-import { native } from "../native/library.ts";
+import { foreignText, native } from "../native/library.ts";
 import type { Host } from "../programs/host.ts";
 
 /** What a pipe that says it has room takes without blocking (pipe(7)). */
@@ -18,7 +19,7 @@ export function processHost(name: string, self: readonly string[]): Host {
   );
   return {
     name,
-    env: process.env,
+    env: environment(),
     self,
     out: (text) => {
       const { errno } = write(1, text, -1);
@@ -29,6 +30,31 @@ export function processHost(name: string, self: readonly string[]): Host {
     raw: (text) => log.write(text),
     onSignal: (signal, handler) => void process.on(signal, handler),
   };
+}
+
+/** Bun puts U+FFFD in the place of bytes that are not UTF-8: such variables are taken as we were started with them. */
+function environment(): Host["env"] {
+  const bytes = environmentBytes();
+  if (isUtf8(bytes)) return process.env;
+  const env = { ...process.env };
+  const variables = bytes
+    .toString("latin1")
+    .split("\0")
+    .map((text) => Buffer.from(text, "latin1"));
+  for (const variable of variables.filter((variable) => !isUtf8(variable))) {
+    const [name = "", ...value] = foreignText(variable).split("=");
+    env[name] = value.join("=");
+  }
+  return env;
+}
+
+/** Each variable with its NUL (proc(5)). */
+function environmentBytes(): Buffer {
+  try {
+    return readFileSync("/proc/self/environ");
+  } catch {
+    return Buffer.alloc(0); // there is no /proc in here
+  }
 }
 
 /**

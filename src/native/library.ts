@@ -50,5 +50,19 @@ export const native: Native = compiled ? loadEmbedded(helperLibrary) : load(help
 /** A C string: UTF-8 with its NUL. A NUL inside would silently cut it short. */
 export function cString(text: string): Buffer {
   if (text.includes("\0")) throw new RangeError(`a NUL character in ${JSON.stringify(text)}`);
-  return Buffer.from(`${text}\0`);
+  if (text.isWellFormed()) return Buffer.from(`${text}\0`);
+  const parts = `${text}\0`.split(/([\udc80-\udcff])/u);
+  return Buffer.concat(
+    parts.map((part, i) => (i % 2 ? Buffer.of(part.charCodeAt(0) & 0xff) : Buffer.from(part))),
+  );
+}
+
+/**
+ * The text of bytes that are not UTF-8: each byte that is not ASCII is a lone surrogate, U+DC80 to U+DCFF, and a
+ * {@link cString} has it as that byte again.
+ */
+export function foreignText(bytes: Buffer): string {
+  return bytes
+    .toString("latin1")
+    .replace(/[\x80-\xff]/g, (byte) => String.fromCharCode(0xdc00 + byte.charCodeAt(0)));
 }

@@ -173,6 +173,13 @@ os.execvp(sys.argv[1], sys.argv[1:])`;
     expect(variables.filter((one) => one.startsWith("SOCKETBOX_"))).toEqual(["SOCKETBOX_MAP=* 80 80 r /w"]);
   });
 
+  test("has variables that are not UTF-8 as they came", async () => {
+    const start = `ODD=$(printf 'a\\377\\303=') exec "$@"`;
+    const program = ["sh", "-c", 'printf %s "$ODD" | od -An -v -tx1'];
+    const words = [bin("socketbox-preload"), "-m", "80=/w", ...program];
+    expect(await must(["sh", "-c", start, "sh", ...words])).toBe(" 61 ff c3 3d\n");
+  });
+
   test("that is not there is an error of the system", async () => {
     const { code, out } = await run(started("no-such-program"));
     expect([code, out]).toEqual([3, expect.stringMatching(/find program no-such-program: ENOENT/)]);

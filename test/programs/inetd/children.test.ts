@@ -122,6 +122,17 @@ print(ask(client), end="")`;
     expect(lines.filter((line) => line.startsWith("SOCKETBOX_"))).toEqual([]);
   });
 
+  testPython("gets variables that are not UTF-8 as they came", async () => {
+    using folder = scratch();
+    const path = folder.file("s");
+    const start = `ODD=$(printf 'a\\377\\303=\\342\\202\\254\\355\\260\\200') EVEN=é exec ${INETD} ${path} /bin/sh -c 'env | od -An -v -tx1'`;
+    await using server = new Running(["sh", "-c", start]);
+    await server.until(/: ready: /);
+    const bytes = Buffer.from((await askThrough(path)).replace(/\s/g, ""), "hex").toString("latin1");
+    expect(bytes).toMatch(/^ODD=a\xff\xc3=\xe2\x82\xac\xed\xb0\x80$/m);
+    expect(bytes).toMatch(/^EVEN=\xc3\xa9$/m);
+  });
+
   testPython("has its connection on 0 and 1 when inetd itself was started with both closed", async () => {
     using folder = scratch();
     const path = folder.file("s");

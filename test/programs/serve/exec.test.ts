@@ -1,6 +1,6 @@
 /** -e: the program that follows becomes the server, with a bound listener and as if nothing of us had been there. */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { EXIT } from "../../../src/programs/host.ts";
 import { pythonCommand, said } from "../../kit/python.ts";
 import { ask, freePort, must, Running, run, scratch } from "../../kit/running.ts";
@@ -80,6 +80,17 @@ describe("-e", () => {
     await using _running = running;
     expect(became.own).toEqual([]);
     expect(became.files).toBe("555");
+  });
+
+  test.each([[[]], [["-d"]]])("passes variables that are not UTF-8 on as they came (%j)", async (words) => {
+    using folder = scratch();
+    const end = `od -An -v -tx1 >${folder.file("seen")}.new; mv ${folder.file("seen")}.new ${folder.file("seen")}`;
+    const program = `printf %s "$ODD" | ${end}`;
+    const start = `ODD=$(printf 'a\\377\\303=') exec "$@"`;
+    const port = String(await freePort());
+    await must(["sh", "-c", start, "sh", SOCKETBOX, ...words, "-p", port, "-e", "/bin/sh", "-c", program]);
+    while (!existsSync(folder.file("seen"))) await Bun.sleep(5);
+    expect(readFileSync(folder.file("seen"), "utf8")).toBe(" 61 ff c3 3d\n");
   });
 
   testPython(
