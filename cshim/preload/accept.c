@@ -119,6 +119,8 @@ static int take_connection(int fd, struct listener *listener, int flags, struct 
             int status = examine(connection, arrival);
             if (status)
                 return status;
+            if (listener->is_sibling)
+                listener_serves_sibling();
             if (listener->sibling_count == 0 || !pass_to_sibling(fd, listener, connection))
                 return PASS_ON(connection);
             passed_on = true;

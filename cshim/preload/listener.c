@@ -6,7 +6,9 @@
 #include "directory.h"
 #include "guest.h"
 #include "hints.h"
+#include "keep.h"
 #include "proc.h"
+#include "receive.h"
 #include "swap.h"
 
 #include <fcntl.h>
@@ -219,6 +221,7 @@ static int join(int fd, int primary, struct listener *first, struct listener *li
         (struct sibling){.name = listener->name, .v6only = listener->v6only, .length = (uint16_t)length};
     memcpy(sibling->socket, name.sun_path, size);
     first->sibling_count++;
+    listener_serves_sibling();
     listener->is_sibling = 1;
     status = install(fd, own, listener);
     return status ? status : store(primary, first);
@@ -442,11 +445,49 @@ int listener_set_option(int fd, struct listener *listener, int level, int name, 
     return status ? status : store(fd, listener);
 }
 
+/* ---- close ---- */
+
+/* The process that made or served siblings: what waits for them is its to give back, and not a child's that
+ * was forked for one connection and closes the rest. */
+static atomic_int server_of_siblings;
+
+void listener_serves_sibling(void) {
+    atomic_store_explicit(&server_of_siblings, hints_home(), memory_order_relaxed);
+}
+
+/* A socket that sends to itself is not held up by its full queue: one of ours is the one at the path. */
+static void send_back(int connection, const struct sockaddr_un *path, socklen_t length) {
+    struct listener other;
+    int highest = atomic_load(&hint_highest);
+    for (int fd = 0; fd <= highest; fd++) {
+        bool receiver = is_kept(fd) ||
+                        (hint_is(fd, HINT_LISTENER) && listener_read(fd, &other) && other.type == SOCK_DGRAM);
+        if (receiver && receive_forward(fd, connection, (const void *)path, length) == 0)
+            return;
+    }
+}
+
+/* A sibling's socket ends with the last process that has it, but the one at the path may be a manager's: what
+ * was passed on and not accepted waits there again. */
+static void give_back(int fd, const struct listener *listener) {
+    struct sockaddr_un path;
+    socklen_t length;
+    int connection;
+    if (place_address(listener->path, &path, &length) < 0)
+        return;
+    while ((connection = receive_take(fd, SOCK_CLOEXEC)) >= 0) {
+        send_back(connection, &path, length);
+        real.close(connection);
+    }
+}
+
 int listener_close(int fd) {
     struct listener listener;
     if (!listener_load(fd, &listener))
         return outcome_of(real.close(fd));
     hint_drop(fd);
+    if (listener.is_sibling && atomic_load(&server_of_siblings) == hints_home())
+        give_back(fd, &listener);
     int status = outcome_of(real.close(fd));
     if (!listener.is_sibling)
         place_leave(listener.path, &listener.file);

@@ -53,6 +53,8 @@ int listener_get_option(int fd, const struct listener *listener, int level, int 
 int listener_set_option(int fd, struct listener *listener, int level, int name, const void *value,
                         socklen_t length);
 int listener_close(int fd);
+/* This process accepts at a sibling: when it closes that, it gives back what waits there. */
+void listener_serves_sibling(void);
 void listener_name(const struct listener *listener, union name *name, socklen_t *length);
 
 /* Copies an address out as the kernel does: cut to *length, which becomes the true length. */

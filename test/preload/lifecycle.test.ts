@@ -220,6 +220,37 @@ os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])`;
     expect(existsSync(path)).toBe(true);
   });
 
+  test("what was passed on to a listener that did not accept it waits at an adopted receiver again", async () => {
+    const { path, variables } = fresh();
+    const listeners = `import select, socket
+four = socket.create_server(("0.0.0.0", 80))
+six = socket.create_server(("::", 80), family=socket.AF_INET6)`;
+    const passes = `${listeners}
+four.setblocking(False)
+while not select.select([six], [], [], 0)[0]:
+    select.select([four, six], [], [])
+    try: four.accept(); raise SystemExit(9)
+    except BlockingIOError: pass
+`;
+    const serves = `${listeners}
+four.setblocking(False)
+while True:
+    if six in select.select([four, six], [], [])[0]: six.accept()[0].send(b"second")
+    try: four.accept()
+    except BlockingIOError: pass`;
+    const holder = `import socket, subprocess, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1])
+run = lambda text: subprocess.run([sys.executable, "-c", text], pass_fds=[s.fileno()], check=True)
+run(sys.argv[2]); time.sleep(0.3); run(sys.argv[3])`;
+    await using server = await startSender(sender, path);
+    const argv = ["python3", "-c", holder, path, passes, serves];
+    await using _running = new Running(argv, under(variables), { stderr: "inherit" });
+    await until("it can be reached", () => existsSync(path));
+    // More than the queue at the path takes: what is given back must find room there all the same.
+    const clients = Array.from({ length: 12 }, () => ask(server.port, "::1", ""));
+    expect(new Set(await Promise.all(clients))).toEqual(new Set(["second"]));
+  });
+
   test("a denied port is refused with the error of the map, an unmapped one too", async () => {
     const variables = { SOCKETBOX_MAP: "* 80 80 d 98\n* 81 81 d 13\n" };
     expect(await run("4 bind 0.0.0.0 80", variables)).toEqual(["bind EADDRINUSE"]);
