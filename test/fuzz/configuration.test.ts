@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { stringify } from "smol-toml";
 import { readConfiguration } from "../../src/config/read.ts";
 import { readRelays } from "../../src/config/relay-toml.ts";
+import { interfaceIndex } from "../../src/io/connect.ts";
 import { type AddressPattern, formatPattern, masked, prefixMask } from "../../src/model/address.ts";
 import { type Diagnostic, formatDiagnostic, hasErrors } from "../../src/model/diagnostic.ts";
 import { configure } from "../../src/programs/configure.ts";
@@ -39,8 +40,6 @@ function readServer(file: string, text: string): void {
   const { configured, diagnostics } = configure(file, text);
   expectSound(file, text, { configuration: configured, diagnostics });
 }
-
-const interfaceIndex = (name: string) => (name === "lo" ? 1 : undefined);
 
 function readRelay(_: string, text: string): void {
   expectSound(RELAYS, text, readRelays(RELAYS, text, interfaceIndex));

@@ -12,7 +12,8 @@ import {
   parseSource,
   parseUpstream,
 } from "../../src/config/relay-words.ts";
-import { parseNumber, parsePattern, parsePorts } from "../../src/config/words.ts";
+import { parseNumber, parsePattern, parsePorts, parseScoped } from "../../src/config/words.ts";
+import { interfaceIndex } from "../../src/io/connect.ts";
 import {
   type Address,
   formatAddress,
@@ -27,8 +28,6 @@ import { fillBraces, fillGroups, hasBraces, longestPath } from "../../src/model/
 import { formatUpstream, type Upstream } from "../../src/model/upstream.ts";
 import { holds, mutatedText } from "./kit.ts";
 
-const interfaceIndex = (name: string) => (name === "lo" ? 1 : undefined);
-
 const READERS: Readonly<Record<string, (text: string) => unknown>> = {
   address: parseAddress,
   pattern: (text) => parsePattern("local", text),
@@ -38,6 +37,7 @@ const READERS: Readonly<Record<string, (text: string) => unknown>> = {
   upstream: (text) => parseUpstream(text, interfaceIndex),
   inlet: parseInlet,
   scope: (text) => parseScope(text, interfaceIndex),
+  scoped: (text) => parseScoped("address", text, (scope) => parseScope(scope, interfaceIndex)),
   nat64: parseNat64,
   source: parseSource,
   "per-source": parsePerSource,
@@ -61,6 +61,7 @@ const EXAMPLES = [
     "1h",
     "[::1]:80",
     "[fe80::1%lo]:80",
+    "fe80::1%lo",
     "web.example:80",
     "unix:/run/a",
   ])

@@ -121,6 +121,16 @@ say(parent=result["out"] == f"{os.getpid()} True []\\n", answer=read_all(client)
     expect(await output(script)).toEqual([{ parent: true, answer: "from the program", code: 0, log: "" }]);
   });
 
+  testPython("passes variables that are not UTF-8 on as they came", async () => {
+    const script = `
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+client, accepted = connection()
+send(ours, accepted); accepted.close()
+odd = {b"ODD": b"a\\xff\\xc3="}
+say(**call("-r", theirs.fileno(), "sh", "-c", 'printf %s "$ODD" | od -An -v -tx1', fds=[theirs], env=odd))`;
+    expect(await output(script)).toEqual([{ code: 0, out: " 61 ff c3 3d\n", log: "" }]);
+  });
+
   testPython("passes its words on as they are", async () => {
     const script = `
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
