@@ -4,6 +4,7 @@ import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync 
 import { dirname, join } from "node:path";
 import packageFile from "../package.json" with { type: "json" };
 import { hostileFolder } from "./kit/hostile.ts";
+import { makeJail } from "./kit/jail.ts";
 import { program, root, testWith } from "./kit/require.ts";
 import { ask, freePort, must, ROOT, Running, run, scratch } from "./kit/running.ts";
 import { named, relayed } from "./programs/relay/kit.ts";
@@ -125,6 +126,27 @@ describe("the compiled executable", () => {
       expect(await server.stop()).toBe(0);
     },
   );
+
+  testWith(root)("-e becomes a program in a chroot, as it was started and with every variable", async () => {
+    using folder = scratch();
+    const jail = folder.file("jail");
+    await makeJail(jail, "/usr/bin/env");
+    const start = `
+import os, sys
+env = {b"ODD": b"a\\xff\\xc3=", b"N\\xff-x": b"1", b"A.B": b"2", b"EVEN": "\\u00e9\\ufffd".encode(), b"EMPTY": b""}
+os.execve(sys.argv[1], sys.argv[1:], env)`;
+    const words = [join(ROOT, "dist/socketbox"), "-p", "0", "-x", jail, "-e", "/usr/bin/env"];
+    const seen = await must(["sh", "-c", '"$@" | od -An -v -tx1', "sh", "python3", "-c", start, ...words]);
+    const lines = Buffer.from(seen.replace(/\s/g, ""), "hex").toString("latin1").trimEnd().split("\n").sort();
+    expect(lines).toEqual([
+      "A.B=2",
+      "EMPTY=",
+      "EVEN=\xc3\xa9\xef\xbf\xbd",
+      "N\xff-x=1",
+      "ODD=a\xff\xc3=",
+      expect.stringMatching(/^SKBOX_LISTEN_FD=\d+$/),
+    ]);
+  });
 
   test("relays under an empty environment", async () => {
     const command = ([, ...words]: string[]) => [

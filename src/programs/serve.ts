@@ -259,6 +259,7 @@ function become(
   if (several > 1 && options.inherited === undefined)
     throw new Failure(EXIT.usage, `-e passes one listener on, and ${options.config} has ${several}`);
   const resolved = resolveIdentity(planned?.identity ?? options.identity);
+  const started = startedWith(host.env.SOCKETBOX_STARTED); // it asks /proc, which a chroot may take away
   const given = options.inherited === undefined ? NOTHING : givenToUs(host, options, planned);
   const { listeners } = bindListeners(options, planned, given, { workers: 1, ending: "refuse" });
   const listener = listeners[0]!.fds[0]!;
@@ -268,7 +269,7 @@ function become(
   native.sb_set_nonblocking(listener.number, 0);
   passOn([...inherited, listener.number]);
   ready(); // with -d: the program itself will not say it, and little can still go wrong
-  return exec({ program, argv: [name!, ...args], env }, startedWith(host.env.SOCKETBOX_STARTED));
+  return exec({ program, argv: [name!, ...args], env }, started);
 }
 
 /** A number that is not an inherited Unix socket would only show when the first connection is lost over it. */

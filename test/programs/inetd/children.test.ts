@@ -1,10 +1,10 @@
 /** What a child of socketbox-inetd is given, looked at from inside. */
 import { describe, expect } from "bun:test";
-import { existsSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, readlinkSync, writeFileSync } from "node:fs";
+import { makeJail } from "../../kit/jail.ts";
 import { pythonOutput, said } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
-import { must, Running, ready, scratch, threadStatus } from "../../kit/running.ts";
+import { Running, ready, scratch, threadStatus } from "../../kit/running.ts";
 import { askThrough, INETD, inetd, sh, statusField, testPython, testRoot } from "./inetd.ts";
 
 describe("a child", () => {
@@ -235,11 +235,7 @@ describe("identity", () => {
     async () => {
       using folder = scratch();
       const jail = folder.file("jail");
-      const libraries = [...(await must(["ldd", "/bin/cat"])).matchAll(/(\/\S+)/g)].map(([path]) => path);
-      for (const path of ["/bin/cat", ...libraries]) {
-        mkdirSync(jail + dirname(path), { recursive: true });
-        await must(["cp", "-L", path, jail + path]);
-      }
+      await makeJail(jail, "/bin/cat");
       writeFileSync(`${jail}/where`, "inside\n");
       await using server = await ready("socketbox-inetd", [
         "-x",
