@@ -455,28 +455,36 @@ void listener_serves_sibling(void) {
     atomic_store_explicit(&server_of_siblings, hints_home(), memory_order_relaxed);
 }
 
-/* A socket that sends to itself is not held up by its full queue: one of ours is the one at the path. */
-static void send_back(int connection, const struct sockaddr_un *path, socklen_t length) {
+/* The one of our descriptors that is bound to the file at path, or -1: none is, or path is out of reach
+ * (chroot). */
+static int receiver_at(const char *path) {
+    struct sockaddr_un address;
+    socklen_t length;
     struct listener other;
+    OWNED int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (place_address(path, &address, &length) < 0 || real.connect(probe, (void *)&address, length) < 0)
+        return -1;
     int highest = atomic_load(&hint_highest);
     for (int fd = 0; fd <= highest; fd++) {
-        bool receiver = is_kept(fd) ||
-                        (hint_is(fd, HINT_LISTENER) && listener_read(fd, &other) && other.type == SOCK_DGRAM);
-        if (receiver && receive_forward(fd, connection, (const void *)path, length) == 0)
-            return;
+        bool receiver = is_kept(fd) || (hint_is(fd, HINT_LISTENER) && listener_read(fd, &other) &&
+                                        other.type == SOCK_DGRAM && !other.is_sibling);
+        if (receiver && is_bound_to(fd, path))
+            return fd;
     }
+    return -1;
 }
 
 /* A sibling's socket ends with the last process that has it, but the one at the path may be a manager's: what
- * was passed on and not accepted waits there again. */
+ * was passed on and not accepted waits there again. A socket that sends to itself is not held up by its own
+ * full queue. Without one, what waits stays for other processes that have the sibling. */
 static void give_back(int fd, const struct listener *listener) {
     struct sockaddr_un path;
     socklen_t length;
-    int connection;
-    if (place_address(listener->path, &path, &length) < 0)
+    int connection, receiver = receiver_at(listener->path);
+    if (receiver < 0 || place_address(listener->path, &path, &length) < 0)
         return;
     while ((connection = receive_take(fd, SOCK_CLOEXEC)) >= 0) {
-        send_back(connection, &path, length);
+        receive_forward(receiver, connection, (const void *)&path, length);
         real.close(connection);
     }
 }
