@@ -231,10 +231,11 @@ static int copy(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
     return recv(way->from, buffer, (size_t)sent, MSG_DONTWAIT) == sent ? (int)sent : -EIO;
 }
 
-/* Where the other way is done already, both sockets are closed next, which says the same. */
+/* Where the other way is over already, both sockets are closed next, or reset, which says it all. An end that
+ * comes after a write has failed may be none: the error that it stands for has been taken. */
 static void finish(struct sb_relay *relay, struct sb_way *way, const struct sb_way *back) {
     way->state = SB_WAY_DONE;
-    if (back->state != SB_WAY_DONE && shutdown(way->to, SHUT_WR) < 0 && errno != ENOTCONN) {
+    if (!is_over(back) && shutdown(way->to, SHUT_WR) < 0 && errno != ENOTCONN) {
         fail(relay, way->to, errno);
         way->state = SB_WAY_BROKEN;
     }

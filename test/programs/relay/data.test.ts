@@ -1,10 +1,11 @@
 /** What goes in comes out: every byte, every end, every reset, in both directions. */
 import { describe, expect } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { listen } from "../../../src/io/listener.ts";
 import { SOCK } from "../../../src/io/socket.ts";
 import { program, testWith } from "../../kit/require.ts";
-import { bin, descriptors, freePort, Running, ready, scratch } from "../../kit/running.ts";
+import { bin, descriptors, freePort, ROOT, Running, ready, scratch } from "../../kit/running.ts";
 import { boundUnix } from "../../kit/sockets.ts";
 import { ended, ends, endsRunning, lines, relayed } from "./kit.ts";
 
@@ -14,6 +15,11 @@ const SHORT = "10000";
 
 function memory(pid: number): number {
   return Number(/^RssAnon:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024;
+}
+
+function openSockets(pid: number): number {
+  const folder = `/proc/${pid}/fd`;
+  return readdirSync(folder).filter((fd) => readlinkSync(join(folder, fd)).startsWith("socket:")).length;
 }
 
 describe("a relayed connection", () => {
@@ -101,6 +107,34 @@ describe("a relayed connection", () => {
       `target-reset (ECONNRESET); to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 14 down`,
     ]);
   });
+
+  testWith(program("python3"))(
+    "passes the reset of a target that reads nothing on as nothing else",
+    async () => {
+      await using between = await relayed();
+      expect(await ends("full-target-resets", between)).toBe("good");
+      expect((await ended(between.relay, 1))[0]).toStartWith("target-reset (ECONNRESET); ");
+    },
+  );
+
+  for (const kind of ["TCP", "Unix"])
+    testWith(program("python3"))(
+      `is whole whatever hundreds of others do, with a ${kind} target`,
+      async () => {
+        using folder = scratch();
+        const [port, path] = [await freePort(), folder.file("s")];
+        const to = kind === "TCP" ? ["--to", `127.0.0.1:${port}`] : ["-u", path];
+        await using between = await relayed(to);
+        const sockets = openSockets(between.relay.pid);
+        const soak = join(ROOT, "test/programs/relay/soak.py");
+        const where = kind === "TCP" ? String(port) : path;
+        await using running = new Running(["python3", soak, String(between.port), where, "1", "300"]);
+        await running.ended();
+        expect(running.log.trim()).toBe("good");
+        await ended(between.relay, 300);
+        expect(openSockets(between.relay.pid)).toBe(sockets);
+      },
+    );
 
   testWith(program("python3"))("delivers an answer that comes before the reset", async () => {
     await using between = await relayed();

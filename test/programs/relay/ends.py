@@ -246,6 +246,25 @@ def target_resets():
         expect_reset(client, "client")
 
 
+def full_target_resets():
+    """It has read nothing, so that the relay finds out by writing."""
+    with listen() as listener:
+        client = dial()
+        target = accept(listener)
+        target.sendall(b"half an answer")
+        expect(client.recv(100), b"half an answer", "down")
+        client.setblocking(False)
+        for _ in range(10):
+            try:
+                while True:
+                    client.send(bytes(1 << 16))
+            except BlockingIOError:
+                time.sleep(0.02)
+        client.settimeout(10)
+        reset(target)
+        expect_reset(client, "client")
+
+
 def target_refuses_more():
     """It answers and closes without reading all: the answer arrives, and then a reset."""
     with listen() as listener:
@@ -415,6 +434,7 @@ def ping():
     "short": short,
     "client-resets": client_resets,
     "target-resets": target_resets,
+    "full-target-resets": full_target_resets,
     "target-refuses-more": target_refuses_more,
     "urgent": urgent,
     "urgent-and-more": urgent_and_more,
