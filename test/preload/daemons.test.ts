@@ -25,10 +25,13 @@ import { languages } from "./daemons/languages.ts";
 import { services } from "./daemons/services.ts";
 import { stores } from "./daemons/stores.ts";
 import { web } from "./daemons/web.ts";
-import { askOften, scratchFolder, until } from "./harness.ts";
+import { askOften, compile, scratchFolder, until } from "./harness.ts";
 
+const gcc = program("gcc");
 const daemons = [...web, ...stores, ...services, ...languages];
 const folder = scratchFolder();
+const clients = gcc.met ? compile("clients", folder) : "";
+const witness = gcc.met ? compile("witness", folder, "-shared", "-fPIC") : "";
 
 /** A socket that outlives the daemon, as a service manager would hold it (ListenDatagram=, LISTEN_FDS). */
 function holdReceiver(path: string): number {
@@ -100,16 +103,6 @@ class UnderPreload implements AsyncDisposable {
     closeSync(output);
   }
 
-  /** Frozen first, so that nothing is being served when it goes. */
-  async kill(): Promise<void> {
-    const pids = family(this.child.pid);
-    killAll(pids, "SIGKILL");
-    await this.child.exited;
-    await until("all of it have ended", () =>
-      pids.every((pid) => !existsSync(`/proc/${pid}`) || isZombie(pid)),
-    );
-  }
-
   async stop(signal: NodeJS.Signals): Promise<void> {
     this.child.kill(signal);
     const ended = await Promise.race([
@@ -129,48 +122,60 @@ class UnderPreload implements AsyncDisposable {
   }
 }
 
-function isZombie(pid: number): boolean {
-  try {
-    return /\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return true;
-  }
-}
-
-function frozen(pids: readonly number[]): boolean {
-  return pids.every((pid) => {
-    try {
-      return /\) [TZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-    } catch {
-      return true;
-    }
-  });
-}
-
 /** Rows of docs/COMPATIBILITY.md: daemon, version, what was tried, result. */
 const rows: string[][] = [];
 
-/** Clients that come all the time, twenty at once, until `work` is done. */
-async function failuresDuring(question: () => Promise<string>, daemon: Daemon, work: () => Promise<void>) {
-  const failures: string[] = [];
-  let going = true;
-  let count = 0;
-  const asking = Array.from({ length: 20 }, async () => {
-    while (going) {
-      const answer = await question().catch(String);
-      count++;
-      if (!daemon.answer.test(answer)) failures.push(answer);
-    }
-  });
-  try {
-    await work();
-    const enough = count + 40;
-    await until("clients are served after it", () => count >= enough);
-  } finally {
-    going = false;
+/** What a command begins with to have the witness before the library. */
+const WATCHED = ["sh", "-c", 'LD_PRELOAD="$0:$LD_PRELOAD" exec "$@"', witness];
+
+const hex = (text = "") => Buffer.from(text, "latin1").toString("hex");
+
+/** Clients that come all the time, twenty at once, until they are sent home. */
+class Crowd implements AsyncDisposable {
+  readonly #process;
+  readonly #reading: Promise<void>;
+  /** The ports of those who got their whole answer. */
+  readonly served: number[] = [];
+  readonly failed: { port: number; why: string }[] = [];
+
+  constructor(port: number, { question, enough, answer, refusal }: Daemon) {
+    this.#process = Bun.spawn([clients, `${port}`, SERVER, CLIENT, hex(question), hex(enough)], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    this.#reading = this.#read(answer, refusal?.answer);
   }
-  await Promise.all(asking);
-  return failures;
+
+  async #read(expected: RegExp, refused?: RegExp): Promise<void> {
+    let rest = "";
+    for await (const chunk of this.#process.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) {
+        const [port, family, error, digits] = line.split(" ");
+        const answer = Buffer.from(digits!, "hex").toString("latin1");
+        // What has come before an error is an answer all the same, if it is a whole one.
+        if (expected.test(answer)) this.served.push(Number(port));
+        else if (!refused?.test(answer))
+          this.failed.push({ port: Number(port), why: `IPv${family}, errno ${error}: ${answer}` });
+      }
+    }
+  }
+
+  async serves(more: number): Promise<void> {
+    const target = this.served.length + more;
+    await until(`${more} more clients are served`, () => this.served.length >= target);
+  }
+
+  async goHome(): Promise<void> {
+    this.#process.stdin.end();
+    await this.#reading;
+    await this.#process.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill();
+    await this.#process.exited;
+  }
 }
 
 class Trial implements AsyncDisposable {
@@ -181,25 +186,31 @@ class Trial implements AsyncDisposable {
     readonly daemon: Daemon,
     readonly server: Running,
     readonly port: number,
-    readonly start: () => UnderPreload,
+    readonly start: (...before: string[]) => UnderPreload,
     readonly receiver: number,
+    /** Where the witness writes the ports of the connections that the first daemon has accepted. */
+    readonly witnessed: string,
   ) {
-    this.#running = start();
+    this.#running = daemon.restart.kind === "cut" ? start(...WATCHED) : start();
   }
 
   static async of(daemon: Daemon, home: string): Promise<Trial> {
     const argv = daemon.prepare(home);
+    const witnessed = join(home, "witness");
     const original = daemon.original?.(home);
     const path = original?.path ?? join(home, "receiver");
     mkdirSync(join(path, ".."), { recursive: true });
     const under = {
       map: original ? [] : ["--map", `80=${path}`, "--default", "direct"],
-      variables: original?.variables ?? {},
+      variables: { ...original?.variables, WITNESS: witnessed },
     };
+    writeFileSync(witnessed, "");
+    chmodSync(witnessed, 0o666);
     const receiver = holdReceiver(path);
     const port = await freePort();
     const server = await ready("socketbox", ["-l", "::", "-p", `${port}`, "-S", path]);
-    return new Trial(daemon, server, port, () => new UnderPreload(home, argv, under, receiver), receiver);
+    const start = (...before: string[]) => new UnderPreload(home, [...before, ...argv], under, receiver);
+    return new Trial(daemon, server, port, start, receiver, witnessed);
   }
 
   question(): Promise<string> {
@@ -210,28 +221,38 @@ class Trial implements AsyncDisposable {
     return this.#running.child.exitCode === null;
   }
 
+  /** Replaces the daemon under load: what clients got who were lost. */
   async restart(): Promise<string[]> {
+    await using crowd = new Crowd(this.port, this.daemon);
+    await crowd.serves(40);
+    await this.#replace();
+    await crowd.serves(40);
+    await crowd.goHome();
+    if (this.daemon.restart.kind !== "cut") return crowd.failed.map(({ why }) => why);
+    const accepted = new Set(readFileSync(this.witnessed, "utf8").split("\n").map(Number));
+    // Otherwise it was not there, and what it did not see says nothing.
+    expect(crowd.served.filter((port) => accepted.has(port)).length).toBeGreaterThan(20);
+    return crowd.failed.filter(({ port }) => !accepted.has(port)).map(({ why }) => why);
+  }
+
+  async #replace(): Promise<void> {
     const { restart } = this.daemon;
-    if (restart.kind === "kill") return this.#replaceFrozen();
-    return failuresDuring(
-      () => this.question(),
-      this.daemon,
-      async () => {
-        await Bun.sleep(100); // under load
-        if (restart.kind === "reload") {
-          const before = family(this.#running.child.pid).slice(1);
-          this.#running.child.kill(restart.signal);
-          await until("it has replaced its processes", () =>
-            before.every((pid) => !existsSync(`/proc/${pid}`)),
-          );
-        } else if (restart.kind === "stop") {
-          await this.#running.stop(restart.signal);
-          this.#running = this.start();
-        } else {
-          await this.#upgrade();
-        }
-      },
-    );
+    switch (restart.kind) {
+      case "reload": {
+        const before = family(this.#running.child.pid).slice(1);
+        this.#running.child.kill(restart.signal);
+        return until("it has replaced its processes", () =>
+          before.every((pid) => !existsSync(`/proc/${pid}`)),
+        );
+      }
+      case "stop":
+      case "cut":
+        await this.#running.stop(restart.signal);
+        this.#running = this.start();
+        return;
+      case "upgrade":
+        return this.#upgrade();
+    }
   }
 
   async #upgrade(): Promise<void> {
@@ -246,17 +267,6 @@ class Trial implements AsyncDisposable {
     );
     process.kill(old, "SIGQUIT");
     await until("the old one has ended", () => !existsSync(`/proc/${old}`));
-  }
-
-  async #replaceFrozen(): Promise<string[]> {
-    const pids = family(this.#running.child.pid);
-    killAll(pids, "SIGSTOP");
-    await until("it is frozen", () => frozen(pids));
-    const waiting = Array.from({ length: 40 }, () => this.question().catch(String));
-    await Bun.sleep(200); // they arrive
-    await this.#running.kill();
-    this.#running = this.start();
-    return (await Promise.all(waiting)).filter((answer) => !this.daemon.answer.test(answer));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -276,17 +286,18 @@ const HOW = {
   reload: "reloaded under load: none lost",
   stop: "stopped and started under load: none lost",
   upgrade: "upgraded under load: none lost",
-  kill: "killed and started with 40 clients waiting: none lost",
+  cut: "stopped and started under load: none lost that waited",
 };
 
 for (const [index, daemon] of daemons.entries()) {
-  const needs = [root, program(daemon.binary)];
+  const needs = [root, gcc, program(daemon.binary)];
   if (daemon.need) needs.push({ name: daemon.need.name, met: daemon.need.met() });
   testWith(...needs)(`${daemon.name} (${daemon.tried})`, async () => {
     const home = join(folder, `${index}`);
     mkdirSync(home);
     chmodSync(home, 0o777);
     await using trial = await Trial.of(daemon, home);
+    await until("it has started", async () => !daemon.refusal?.answer.test(await trial.question()));
     for (const _ of [4, 6]) expect(await trial.question()).toMatch(daemon.answer);
     const answers = await askOften(200, () => trial.question());
     expect(answers.filter((answer) => !daemon.answer.test(answer))).toEqual([]);
@@ -299,7 +310,11 @@ for (const [index, daemon] of daemons.entries()) {
     expect(await trial.restart()).toEqual([]);
     expect(await trial.question()).toMatch(daemon.answer);
     const addresses = daemon.tellsServer ? "client's and server's address true" : "client's address true";
-    const result = `200 of 200; ${addresses}; ${HOW[daemon.restart.kind]}`;
+    const remarks = [
+      daemon.restart.kind === "cut" ? daemon.restart.why : [],
+      daemon.refusal?.told ?? [],
+    ].flat();
+    const result = ["200 of 200", addresses, HOW[daemon.restart.kind], ...remarks].join("; ");
     rows.push([daemon.name, versionOf(daemon), daemon.tried, result]);
   });
 }
@@ -310,8 +325,9 @@ Each daemon below ran under \`socketbox-preload --map 80=PATH\`, or with an addr
 so, behind \`socketbox -S PATH\`: it was configured to listen on port 80, and nothing else was changed. Every row is 200
 requests, 20 at a time, half of them from ${CLIENT} to ${SERVER} and half over IPv6; then the daemon was replaced, its
 receiver being held open as a service manager does it. That the client's address is true was seen in the daemon's log,
-or in its answer. Where a daemon cuts what it serves when it is stopped, which it does over TCP, too, it was frozen
-before, so that clients waited.
+or in its answer. Clients came all the time, 20 at a time, while it was replaced. A daemon that cuts what it has accepted
+when it is stopped does so over TCP, too: the row says why, and "none lost that waited" means that each client that was
+cut is one that accept had given to the daemon, which a library between the two wrote down.
 
 What cannot work is told in [PRELOAD.md](PRELOAD.md#what-cannot-work); \`socketbox-preload\` refuses it beforehand where
 it can be known.

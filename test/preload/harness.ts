@@ -47,11 +47,11 @@ export function scratchFolder(): string {
   return folder;
 }
 
-/** Compiles the C program `name`.c beside this file into folder; returns its path. */
-export function compile(name: string, folder: string): string {
+/** Compiles the C program `name`.c beside this file into folder, or a library; returns its path. */
+export function compile(name: string, folder: string, ...more: ("-shared" | "-fPIC")[]): string {
   const output = join(folder, name);
   const source = join(import.meta.dir, `${name}.c`);
-  const flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-pthread"];
+  const flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-pthread", ...more];
   const { exitCode, stderr } = Bun.spawnSync(["gcc", ...flags, "-o", output, source]);
   if (exitCode !== 0) throw new Error(stderr.toString());
   return output;

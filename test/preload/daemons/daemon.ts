@@ -19,6 +19,8 @@ export interface Daemon {
   readonly question: string;
   /** With the client's address in it, or else `log` shows that. */
   readonly answer: RegExp;
+  /** What it answers instead while it starts or stops, which is for the client to deal with. */
+  readonly refusal?: { readonly answer: RegExp; readonly told: string };
   /** The client hangs up when the answer contains this; without it, the daemon does. */
   readonly enough?: string;
   /** A file in which the daemon names its client. */
@@ -27,13 +29,14 @@ export interface Daemon {
   readonly tellsServer?: boolean;
   /**
    * How it is replaced while clients come. `reload`: this signal to the running daemon, and it does the rest. `stop`:
-   * this signal, which lets it finish what it serves; then it is started again. `kill`: it would cut what it serves,
-   * over TCP as well; so it is frozen, clients come and wait, it is killed, and started again. `upgrade`: nginx executes
-   * its program anew (USR2), and the old one finishes (QUIT).
+   * this signal, which lets it finish what it serves; then it is started again. `cut`: the same, but it does not finish
+   * what it has accepted, for the reason that `why` tells; over TCP as well. `upgrade`: nginx executes its program anew
+   * (USR2), and the old one finishes (QUIT).
    */
   readonly restart:
     | { readonly kind: "reload" | "stop"; readonly signal: NodeJS.Signals }
-    | { readonly kind: "kill" | "upgrade" };
+    | { readonly kind: "cut"; readonly signal: NodeJS.Signals; readonly why: string }
+    | { readonly kind: "upgrade" };
   /** Through addresses of the original instead of a map: its variables, and the path of the receiver. */
   readonly original?: (folder: string) => { variables: Record<string, string>; path: string };
 }

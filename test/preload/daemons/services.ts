@@ -6,7 +6,7 @@ import { CLIENT, type Daemon, must, SERVER, write } from "./daemon.ts";
 export const services: readonly Daemon[] = [
   {
     name: "OpenSSH",
-    tried: "sshd -D, which executes itself for every connection",
+    tried: "sshd -D, which executes itself for every connection; stop (TERM) and start",
     binary: "sshd",
     version: ["ssh", "-V"],
     prepare: (folder) => {
@@ -21,7 +21,7 @@ export const services: readonly Daemon[] = [
     enough: "SSH-2.0-",
     log: { file: "log", pattern: new RegExp(`Connection from ${CLIENT} port \\d+ on ${SERVER} port`) },
     tellsServer: true,
-    restart: { kind: "kill" },
+    restart: { kind: "stop", signal: "SIGTERM" },
   },
   {
     name: "exim",
@@ -43,7 +43,7 @@ smtp_accept_max = 0\nhost_lookup =\nrfc1413_query_timeout = 0s\ntls_advertise_ho
   },
   {
     name: "postfix",
-    tried: "inet_interfaces = all; master empties the environment of smtpd, which accepts",
+    tried: "inet_interfaces = all; master empties the environment of smtpd, which accepts; reload (HUP)",
     binary: "apt-get",
     need: {
       name: "Debian's package of postfix, or a way to fetch it",
@@ -54,11 +54,12 @@ smtp_accept_max = 0\nhost_lookup =\nrfc1413_query_timeout = 0s\ntls_advertise_ho
     question: "QUIT\r\n",
     answer: /^220 mail\.example ESMTP[\s\S]*221 /,
     log: { file: "log", pattern: new RegExp(`connect from unknown\\[${CLIENT}\\]`) },
-    restart: { kind: "kill" },
+    restart: { kind: "reload", signal: "SIGHUP" },
   },
   {
     name: "dovecot",
-    tried: "imap on port 80; it empties the environment of the process that accepts",
+    tried:
+      "imap on port 80; it empties the environment of the process that accepts; stop (TERM, shutdown_clients = no) and start",
     binary: "dovecot",
     version: ["dovecot", "--version"],
     prepare: (folder) => {
@@ -68,6 +69,7 @@ log_path = ${folder}/log
 protocols = imap
 listen = *, ::
 ssl = no
+shutdown_clients = no
 disable_plaintext_auth = no
 login_trusted_networks = 127.0.0.0/8
 passdb {
@@ -93,11 +95,11 @@ service imap-login {
     answer: /Dovecot.* ready/,
     log: { file: "log", pattern: new RegExp(`rip=${CLIENT}, lip=${SERVER}`) },
     tellsServer: true,
-    restart: { kind: "kill" },
+    restart: { kind: "stop", signal: "SIGTERM" },
   },
   {
     name: "vsftpd",
-    tried: "listen_port=80, a child for every connection",
+    tried: "listen_port=80, a child for every connection; stop (TERM) and start",
     binary: "vsftpd",
     version: ["dpkg-query", "-W", "vsftpd"],
     prepare: (folder) => {
@@ -109,7 +111,11 @@ max_per_ip=0\nxferlog_enable=YES\nxferlog_std_format=NO\nvsftpd_log_file=${folde
     question: "QUIT\r\n",
     answer: /^220 [\s\S]*221 /,
     log: { file: "log", pattern: new RegExp(`CONNECT: Client "(::ffff:)?${CLIENT}"`) },
-    restart: { kind: "kill" },
+    restart: {
+      kind: "cut",
+      signal: "SIGTERM",
+      why: "its children end with it",
+    },
   },
 ];
 

@@ -4,18 +4,28 @@ import { CLIENT, type Daemon, must, write } from "./daemon.ts";
 
 const POSTGRES = "/usr/lib/postgresql/15/bin";
 
+const int32 = (value: number) =>
+  String.fromCharCode(value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255);
+/** Messages of PostgreSQL's protocol, version 3.0. */
+const postgresStartup = "\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+const query = (text: string) => `Q${int32(text.length + 5)}${text}\0`;
+
 const redis = {
   name: "redis",
   binary: "redis-server",
   version: ["redis-server", "--version"],
   question: "CLIENT INFO\r\nQUIT\r\n",
-  restart: { kind: "kill" },
+  restart: {
+    kind: "cut",
+    signal: "SIGTERM",
+    why: "it closes what it has not answered",
+  },
 } as const;
 
 export const stores: readonly Daemon[] = [
   {
     ...redis,
-    tried: "--bind * -::* (IPv4 and IPv6 on one port)",
+    tried: "--bind * -::* (IPv4 and IPv6 on one port); stop (TERM) and start",
     prepare: (folder) => [
       ..."redis-server --port 80 --bind * -::* --protected-mode no --save --dir".split(" "),
       folder,
@@ -26,7 +36,7 @@ export const stores: readonly Daemon[] = [
   {
     ...redis,
     name: "redis, 127.180.0.1",
-    tried: "an IPv4 address of the original; IPv6 clients have a stand-in address",
+    tried: "an IPv4 address of the original; IPv6 clients have a stand-in address; stop (TERM) and start",
     prepare: (folder) => [
       ..."redis-server --port 80 --bind 127.180.0.1 --protected-mode no --save --dir".split(" "),
       folder,
@@ -42,17 +52,22 @@ export const stores: readonly Daemon[] = [
   },
   {
     name: "memcached",
-    tried: "-p 80 -t 4",
+    tried: "-p 80 -t 4; stop (TERM) and start",
     binary: "memcached",
     version: ["memcached", "-V"],
     prepare: () => "memcached -u root -p 80 -U 0 -t 4".split(" "),
     question: "stats conns\r\nquit\r\n",
     answer: new RegExp(`addr tcp6?:(${CLIENT}|\\[?::ffff:${CLIENT}\\]?|\\[?::1\\]?):\\d+\\r\\n`),
-    restart: { kind: "kill" },
+    restart: {
+      kind: "cut",
+      signal: "SIGTERM",
+      why: "it closes its connections",
+    },
   },
   {
     name: "PostgreSQL",
-    tried: "listen_addresses = *, port = 80",
+    tried:
+      "listen_addresses = *, port = 80; a session and a query for each client; stop (TERM, smart) and start",
     binary: `${POSTGRES}/postgres`,
     version: [`${POSTGRES}/postgres`, "--version"],
     prepare: (folder) => {
@@ -69,19 +84,27 @@ export const stores: readonly Daemon[] = [
         logging_collector: "on",
         log_directory: folder,
         log_filename: "log",
+        hba_file: write(folder, "hba", "host all all all trust\n"),
       };
       const options = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
       return [...as, `${POSTGRES}/postgres`, "-D", `${folder}/data`, ...options];
     },
-    question: "\0\0\0\x08\x04\xd2\x16\x2f", // SSLRequest
-    answer: /^N$/,
-    enough: "N",
+    question:
+      int32(postgresStartup.length + 4) +
+      postgresStartup +
+      query("SELECT inet_client_addr()") +
+      "X\0\0\0\x04",
+    answer: new RegExp(`D[\\s\\S]{10}(${CLIENT}|::1)C[\\s\\S]*Z`), // DataRow, CommandComplete, ReadyForQuery
     log: { file: "log", pattern: new RegExp(`connection received: host=${CLIENT} port=\\d+`) },
-    restart: { kind: "kill" },
+    refusal: {
+      answer: /C57P03\0Mthe database system is (starting up|shutting down|not yet accepting connections)/,
+      told: "whom it accepts while it starts or stops is told so",
+    },
+    restart: { kind: "stop", signal: "SIGTERM" },
   },
   {
     name: "MariaDB",
-    tried: "--port=80",
+    tried: "--port=80; stop (TERM) and start",
     binary: "mariadbd",
     version: ["mariadbd", "--version"],
     prepare: (folder) => {
@@ -103,11 +126,15 @@ export const stores: readonly Daemon[] = [
     answer: /MariaDB/,
     enough: "MariaDB",
     log: { file: "log.err", pattern: new RegExp(`Aborted connection .* host: '(::ffff:)?${CLIENT}'`) },
-    restart: { kind: "kill" },
+    restart: {
+      kind: "cut",
+      signal: "SIGTERM",
+      why: "it closes its connections",
+    },
   },
   {
     name: "mosquitto",
-    tried: "listener 80",
+    tried: "listener 80; stop (TERM) and start",
     binary: "mosquitto",
     version: ["mosquitto", "-h"],
     prepare: (folder) => {
@@ -118,6 +145,10 @@ export const stores: readonly Daemon[] = [
     answer: /^ /, // CONNACK
     enough: " ",
     log: { file: "log", pattern: new RegExp(`New connection from (::ffff:)?${CLIENT}:\\d+ on port 80`) },
-    restart: { kind: "kill" },
+    restart: {
+      kind: "cut",
+      signal: "SIGTERM",
+      why: "it closes its connections",
+    },
   },
 ];

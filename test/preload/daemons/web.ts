@@ -168,7 +168,7 @@ index-file.names = ("lighttpd.conf")\n`,
   },
   {
     name: "varnish",
-    tried: "-a :80; it sets options on the listener and asserts that it may",
+    tried: "-a :80; it sets options on the listener and asserts that it may; stop (TERM) and start",
     binary: "varnishd",
     version: ["varnishd", "-V"],
     prepare: (folder) => [
@@ -189,7 +189,11 @@ sub vcl_synth { set resp.body = "to " + server.ip + " from " + client.ip + "."; 
     question: HTTP,
     answer: new RegExp(`to (${SERVER} from ${CLIENT}|::1 from ::1)\\.`),
     tellsServer: true,
-    restart: { kind: "kill" },
+    restart: {
+      kind: "cut",
+      signal: "SIGTERM",
+      why: "its child ends with what it serves",
+    },
   },
   {
     name: "PHP-FPM",
