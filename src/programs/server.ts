@@ -96,7 +96,8 @@ export class Server implements Estate {
     return this.#handedOver;
   }
 
-  listeners(): readonly Listener[] {
+  async listeners(): Promise<readonly Listener[]> {
+    await this.#reloading; // those that one removes are closed before it is over
     return this.#state.listeners;
   }
 

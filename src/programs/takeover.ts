@@ -67,7 +67,7 @@ export type WaitingSocket = Omit<Taken, "listener"> & { readonly listener: strin
 
 /** All that a server hands over. The descriptors stay its own; copies are sent. */
 export interface Estate {
-  listeners(): readonly Listener[];
+  listeners(): Promise<readonly Listener[]>;
   registries(): readonly { readonly path: string; readonly fd: number }[];
   readonly mailbox: number | undefined;
   /** Stops taking anything in; resolves to what waits, and who has registered. */
@@ -241,7 +241,7 @@ export class Succession {
   }
 
   async #sendListeners(client: number): Promise<void> {
-    for (const { id, settings, ending, meant, fds } of this.#estate.listeners()) {
+    for (const { id, settings, ending, meant, fds } of await this.#estate.listeners()) {
       const listener = { settings: { ...settings, address: [...settings.address] }, ending, meant };
       for (const fd of fds) await this.#send(client, { kind: "listener", id, listener }, fd.number);
     }
