@@ -128,10 +128,10 @@ describe("a relayed connection", () => {
         const sockets = openSockets(between.relay.pid);
         const soak = join(ROOT, "test/programs/relay/soak.py");
         const where = kind === "TCP" ? String(port) : path;
-        await using running = new Running(["python3", soak, String(between.port), where, "1", "300"]);
+        await using running = new Running(["python3", soak, String(between.port), where, "1", "200"]);
         await running.ended();
         expect(running.log.trim()).toBe("good");
-        await ended(between.relay, 300);
+        await ended(between.relay, 200);
         expect(openSockets(between.relay.pid)).toBe(sockets);
       },
     );

@@ -43,12 +43,13 @@ def plan_of(number):
     limits = [1, 2, 100, 20_000, 200_000, 5_000_000]
     up, down = rng.randrange(rng.choice(limits)), rng.randrange(rng.choice(limits))
     sides = Side(rng, "client", up), Side(rng, "target", down)
-    if sides[0].hears_all_first or rng.random() < 0.4:
-        sides[1].hears_all_first = False
-    elif who := next((side for side in rng.sample(sides, 2) if side.size), None):
+    who = rng.choice(sides)
+    if who.size and rng.random() < 0.5:
         who.resets_at = rng.randrange(who.size)
-        for side in sides:
-            side.hears_all_first = False
+    if who.resets_at is not None or sides[0].hears_all_first:
+        sides[1].hears_all_first = False
+    if who.resets_at is not None:
+        sides[0].hears_all_first = False
     return sides
 
 
