@@ -72,12 +72,29 @@ int sb_relay_leave(struct sb_relay *relays, int slot) {
     return close(target) < 0 ? -errno : 0;
 }
 
+/* A reset instead of a connection is ECONNREFUSED (tcp(7)); these are of one that stood. Whoever has answered
+ * before is heard to the end; asking for the error has taken it, so that it is noted here. */
+static bool has_answered_and_reset(struct sb_relay *relay, int error) {
+    char byte;
+    if ((error != ECONNRESET && error != EPIPE) ||
+        recv(relay->down.from, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
+        return false;
+    relay->up.state = SB_WAY_BROKEN;
+    relay->error = error;
+    relay->culprit = relay->down.from;
+    return true;
+}
+
 /* false while it is under way. A socket can be written before it is connected only where that has failed. */
 static bool has_connected(struct sb_relay *relay, uint32_t events) {
     int result =
         (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == EPOLLOUT ? 0 : sb_connect_result(relay->up.to);
     if (result == -EINPROGRESS)
         return false;
+    if (has_answered_and_reset(relay, -result)) {
+        relay->told |= SB_NEWS_REACHED;
+        return true;
+    }
     relay->told |= result ? SB_NEWS_FAILED : SB_NEWS_REACHED;
     relay->error = -result;
     return !result;

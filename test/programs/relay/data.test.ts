@@ -100,6 +100,13 @@ describe("a relayed connection", () => {
     ]);
   });
 
+  testWith(program("python3"))("delivers the answer of a target that resets at once", async () => {
+    await using between = await relayed();
+    expect(await ends("target-answers-and-resets", between, "200")).toBe("good");
+    const whys = (await ended(between.relay, 200)).map((line) => line.split(";")[0]);
+    expect(new Set(whys)).toEqual(new Set(["target-reset (ECONNRESET)"]));
+  });
+
   testWith(program("python3"))("passes a target's reset on as a reset", async () => {
     await using between = await relayed();
     expect(await ends("target-resets", between)).toBe("good");

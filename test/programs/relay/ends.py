@@ -246,6 +246,24 @@ def target_resets():
         expect_reset(client, "client")
 
 
+def target_answers_and_resets():
+    """COUNT times, at once: it may have reset before the relay knows that it is connected."""
+    with listen() as listener:
+
+        def answer():
+            for _ in range(COUNT):
+                target = accept(listener)
+                target.sendall(b"busy")
+                reset(target)
+
+        threading.Thread(target=answer, daemon=True).start()
+        for _ in range(COUNT):
+            client = dial()
+            expect(client.recv(100), b"busy", "down")
+            expect_reset(client, "client")
+            client.close()
+
+
 def full_target_resets():
     """It has read nothing, so that the relay finds out by writing."""
     with listen() as listener:
@@ -434,6 +452,7 @@ def ping():
     "short": short,
     "client-resets": client_resets,
     "target-resets": target_resets,
+    "target-answers-and-resets": target_answers_and_resets,
     "full-target-resets": full_target_resets,
     "target-refuses-more": target_refuses_more,
     "urgent": urgent,
