@@ -213,7 +213,7 @@ export class Delivery implements Way, Member {
     this.#busy = this.#mixed = true;
     other.#queue.moveTo(this.#queue, count);
     other.#countWaiting(Math.max(0, other.#waiting - count));
-    if (this.#waiting === 0) while (this.#pump());
+    if (this.#waiting === 0) this.#pumpAll();
   }
 
   /**
@@ -237,7 +237,7 @@ export class Delivery implements Way, Member {
     if (queue.size === 0) return busy;
     this.#dropReset(queue.size);
     this.#stalled = false;
-    while (this.#pump());
+    this.#pumpAll();
     this.#dropOld(now);
     this.#settle();
     return busy;
@@ -257,7 +257,7 @@ export class Delivery implements Way, Member {
   reconnect(): void {
     this.#disconnect();
     this.probe();
-    while (this.#queue.size > 0 && this.#pump());
+    this.#pumpAll();
     this.#settle();
   }
 
@@ -280,14 +280,18 @@ export class Delivery implements Way, Member {
     this.#disconnect();
   }
 
-  /** Sends some of what waits. Returns whether trying once more is worth it. */
+  #pumpAll(): void {
+    while (this.#queue.size > 0 && this.#pump());
+  }
+
+  /** Sends some of what waits, which must not be nothing. Returns whether all that was tried has gone. */
   #pump(): boolean {
     const count = Math.min(this.#helping, this.#queue.size);
     // Looked at just before they go: only what has had to wait can have been reset meanwhile.
     const tried = count - this.#dropReset(count);
     const sent = this.#send(tried);
     this.#helping = sent === tried ? Math.min(BATCH, count * 2) : Math.max(1, sent);
-    return sent === tried && this.#queue.size > 0;
+    return sent === tried;
   }
 
   /** How many went, of the first `count`; connects first where that is needed, and once more where it helps. */

@@ -190,8 +190,12 @@ export class Deliveries implements Hall {
 
   /** Lets `make` use these deliveries again; the others leave. */
   #reusing<Made>(deliveries: readonly Delivery[], make: () => Made): Made {
-    for (const delivery of deliveries)
-      this.#spare.set(deliveryName(delivery.target, delivery.receiver), delivery);
+    for (const delivery of deliveries) {
+      const name = deliveryName(delivery.target, delivery.receiver);
+      // One that is leaving may have a twin in the table, which a template has led to before or since.
+      if (this.#spare.has(name)) this.#leave(delivery);
+      else this.#spare.set(name, delivery);
+    }
     const made = make();
     for (const delivery of this.#spare.values()) this.#leave(delivery);
     this.#spare.clear();

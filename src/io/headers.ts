@@ -1,6 +1,7 @@
 /** Accepted connections whose PROXY header is still to come: they wait here, and hold nobody up. */
 import { headerOf, type ProxyReceiving } from "../model/proxy.ts";
 import type { Reason } from "../model/reason.ts";
+import { SysError } from "../native/errno.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import { FLOW_WORDS, flowOf, setEnds } from "../routing/record.ts";
 import type { ProxyEnds } from "../wire/proxy.ts";
@@ -93,11 +94,18 @@ export class Headers {
   #wait(flow: Uint32Array, listener: number, proxy: ProxyReceiving, since: number): void {
     const fd = flow[FLOW_FD_WORD]!;
     let spoke = false;
-    // Edge-triggered: half a header stays where it is, and would be told again and again.
-    const watch = this.#reactor.watch(fd, EVENT.in + EVENT.readHangup + EVENT.edge, (events) => {
-      spoke = true;
-      this.#settle(waiting, this.#look(flow, 0, proxy, events));
-    });
+    let watch: Watch;
+    try {
+      // Edge-triggered: half a header stays where it is, and would be told again and again.
+      watch = this.#reactor.watch(fd, EVENT.in + EVENT.readHangup + EVENT.edge, (events) => {
+        spoke = true;
+        this.#settle(waiting, this.#look(flow, 0, proxy, events));
+      });
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#events.refused("limit", flow, listener); // epoll has no room for it
+      return;
+    }
     const deadline = this.#reactor.after(Math.max(0, since + proxy.waitMs - now()), () => {
       // Whoever may leave the header out may also be one who waits for the other side to speak first.
       this.#settle(waiting, proxy.mode === "optional" && !spoke ? "ready" : "proxy-timeout");

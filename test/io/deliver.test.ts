@@ -213,6 +213,20 @@ describe("the queue", () => {
 });
 
 describe("a client", () => {
+  test("that was the last to wait, and resets, leaves the way open for who comes next", () => {
+    const way = to("r");
+    const last = connection();
+    const [gaveUp] = handAll(way.delivery, [last]);
+    native.sb_reset(last.client.take());
+    way.delivery.tick(now());
+    expect(way.told).toMatchObject({ gaveUp: gone([gaveUp!], "client-gone"), waiting: 0 });
+    const next = hand(way, 2);
+    way.delivery.tick(now()); // would go on for ever, if it tried none of them at a time
+    const box = mailbox("r");
+    way.delivery.tick(now());
+    expect(taken(box)).toEqual(next);
+  });
+
   test("that resets while it waits is given up, one that only finished sending is delivered", () => {
     const way = to("r");
     const [reset, half] = [connection(), connection()];
