@@ -159,6 +159,25 @@ test("a target that one reload takes away and the next brings back goes on with 
   expect(told.gaveUp).toEqual(["queue-full"]);
 });
 
+test("a path that a table names, another's template leads to, and the next names again keeps all that waits", () => {
+  const named = { kind: "unix", path: ground.path("127.0.0.1") } as const;
+  const filled = { kind: "unix", path: ground.path("{local}"), fill: "braces" } as const;
+  const { deliveries, target, told } = pool("a", {});
+  const ids: number[] = [];
+  for (const receiver of [named, filled, named, named, filled, named]) {
+    deliveries.replace([{ ...target, receivers: [receiver] }]);
+    ids.push(...hand(deliveries, 2));
+  }
+  const box = mailbox("127.0.0.1");
+  const got: number[] = [];
+  while (told.waiting > 0) {
+    ground.reactor.turn();
+    got.push(...taken(box));
+  }
+  expect(got.toSorted()).toEqual(ids.toSorted());
+  expect(told.gaveUp).toEqual([]);
+});
+
 test("a reload keeps what waits, and the sockets of receivers that stay", () => {
   const { deliveries, target, told } = pool("ab", {});
   const ids = hand(deliveries, 4);
