@@ -125,8 +125,12 @@ class UnderPreload implements AsyncDisposable {
 /** Rows of docs/COMPATIBILITY.md: daemon, version, what was tried, result. */
 const rows: string[][] = [];
 
-/** What a command begins with to have the witness before the library. */
-const WATCHED = ["sh", "-c", 'LD_PRELOAD="$0:$LD_PRELOAD" exec "$@"', witness];
+/** What a command begins with to have the witness before the library, or after it. */
+function watched({ restart }: Daemon): string[] {
+  if (restart.kind !== "cut") return [];
+  const libraries = restart.uncaught ? "$LD_PRELOAD:$0" : "$0:$LD_PRELOAD";
+  return ["sh", "-c", `LD_PRELOAD="${libraries}" exec "$@"`, witness];
+}
 
 const hex = (text = "") => Buffer.from(text, "latin1").toString("hex");
 
@@ -191,7 +195,7 @@ class Trial implements AsyncDisposable {
     /** Where the witness writes the ports of the connections that the first daemon has accepted. */
     readonly witnessed: string,
   ) {
-    this.#running = daemon.restart.kind === "cut" ? start(...WATCHED) : start();
+    this.#running = start(...watched(daemon));
   }
 
   static async of(daemon: Daemon, home: string): Promise<Trial> {
@@ -327,7 +331,8 @@ requests, 20 at a time, half of them from ${CLIENT} to ${SERVER} and half over I
 receiver being held open as a service manager does it. That the client's address is true was seen in the daemon's log,
 or in its answer. Clients came all the time, 20 at a time, while it was replaced. A daemon that cuts what it has accepted
 when it is stopped does so over TCP, too: the row says why, and "none lost that waited" means that each client that was
-cut is one that accept had given to the daemon, which a library between the two wrote down.
+cut is one that accept had given to the daemon, or was about to when the signal ended vsftpd inside it; a library between
+the two wrote them down.
 
 What cannot work is told in [PRELOAD.md](PRELOAD.md#what-cannot-work); \`socketbox-preload\` refuses it beforehand where
 it can be known.

@@ -1,5 +1,6 @@
-/* witness - a library that is loaded before ours: it writes the client's port of each connection that accept
- * or accept4 has given to the program, a line each, into the file that WITNESS names. */
+/* witness - a library that writes down the client's port of each connection that the program was given, a
+ * line each, into the file that WITNESS names. Loaded before ours it sees what accept and accept4 return;
+ * loaded after ours, what ours takes from the queue with recvmsg. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -56,4 +57,17 @@ int witnessed_accept4(int fd, void *address, socklen_t *length, int flags) {
     int (*call)(int, void *, socklen_t *, int);
     *(void **)&call = next("accept4");
     return note(call(fd, address, length, flags));
+}
+
+__attribute__((visibility("default"))) ssize_t witnessed_recvmsg(int, struct msghdr *,
+                                                                 int) __asm__("recvmsg");
+
+ssize_t witnessed_recvmsg(int fd, struct msghdr *message, int flags) {
+    ssize_t (*call)(int, struct msghdr *, int);
+    *(void **)&call = next("recvmsg");
+    ssize_t result = call(fd, message, flags);
+    for (struct cmsghdr *c = result >= 0 ? CMSG_FIRSTHDR(message) : NULL; c; c = CMSG_NXTHDR(message, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+            note(*(int *)CMSG_DATA(c));
+    return result;
 }

@@ -35,7 +35,13 @@ export interface Daemon {
    */
   readonly restart:
     | { readonly kind: "reload" | "stop"; readonly signal: NodeJS.Signals }
-    | { readonly kind: "cut"; readonly signal: NodeJS.Signals; readonly why: string }
+    | {
+        readonly kind: "cut";
+        readonly signal: NodeJS.Signals;
+        readonly why: string;
+        /** It does not catch the signal, which ends it inside accept, too: what that has taken counts as accepted. */
+        readonly uncaught?: true;
+      }
     | { readonly kind: "upgrade" };
   /** Through addresses of the original instead of a map: its variables, and the path of the receiver. */
   readonly original?: (folder: string) => { variables: Record<string, string>; path: string };

@@ -115,6 +115,7 @@ max_per_ip=0\nxferlog_enable=YES\nxferlog_std_format=NO\nvsftpd_log_file=${folde
       kind: "cut",
       signal: "SIGTERM",
       why: "its children end with it",
+      uncaught: true,
     },
   },
 ];
