@@ -106,11 +106,14 @@ export class Deliveries implements Hall {
     return this.#targets.length > 1;
   }
 
-  /** Lets in whatever `add` is called with meanwhile. */
+  /** Lets in whatever `add` is called with meanwhile, but for what has waited too long by now. */
   readmit(add: () => void): void {
     this.#readmits = true;
     add();
     this.#readmits = false;
+    // At once: who is taken over again and again, each time within a tick, would wait for ever.
+    this.#ticking?.cancel();
+    this.#tick();
   }
 
   get readmits(): boolean {

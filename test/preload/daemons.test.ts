@@ -104,12 +104,14 @@ class UnderPreload implements AsyncDisposable {
   }
 
   async stop(signal: NodeJS.Signals): Promise<void> {
-    this.child.kill(signal);
-    const ended = await Promise.race([
-      this.child.exited.then(() => true),
-      Bun.sleep(20_000).then(() => false),
-    ]);
-    if (!ended) throw new Error(`${signal} did not end it`);
+    const ended = this.child.exited.then(() => true);
+    for (let attempt = 0; attempt < 4; attempt++) {
+      // Python loses the KeyboardInterrupt that comes to it in a weakref's callback: who types ^C types it again.
+      if (attempt === 0 || signal === "SIGINT") this.child.kill(signal);
+      if (await Promise.race([ended, Bun.sleep(5000)])) return;
+    }
+    const output = readFileSync(join(this.home, "output"), "utf8").slice(-2000);
+    throw new Error(`${signal} did not end it; its last words:\n${output}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
