@@ -7,9 +7,9 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { builtFor, compileFor, objectsFor } from "../kit/builds.ts";
 import { type Need, program, testWith } from "../kit/require.ts";
-import { freePort, ROOT, Running, ready, run, scratch } from "../kit/running.ts";
-import { CLIENT, FROM, SERVER } from "./daemons/daemon.ts";
-import { askOften, exchange, mapOf, until } from "./harness.ts";
+import { ROOT, Running, run, scratch } from "../kit/running.ts";
+import { serveThrough } from "./daemons/server.ts";
+import { mapOf } from "./harness.ts";
 
 const SYSROOT = "/usr/aarch64-linux-gnu";
 const GLIBC = "aarch64-linux-gnu.2.17";
@@ -67,16 +67,6 @@ for (const how of ["select", "poll", "epoll"]) {
       `SOCKETBOX_MAP=${mapOf({ 80: path })}`,
     ];
     await using running = new Running([...emulator, ...variables.flatMap((one) => ["-E", one]), daemon, how]);
-    await until("the daemon listens", () => existsSync(path));
-    const port = await freePort();
-    await using _server = await ready("socketbox", ["-l", "::", "-p", `${port}`, "-S", path]);
-    let turn = 0;
-    const ipv4 = { port, host: SERVER, localAddress: CLIENT };
-    const answers = await askOften(200, () => exchange(turn++ % 2 ? ipv4 : { port, host: "::1" }, "?\n"));
-    expect(answers.filter((answer) => !FROM.test(answer))).toEqual([]);
-    expect([...new Set(answers)].sort()).toEqual(["from ::1.", `from ::ffff:${CLIENT}.`]);
-    running.kill("SIGTERM");
-    expect(await running.ended()).toBe(0);
-    expect(existsSync(path)).toBe(false);
+    await serveThrough(path, running);
   });
 }

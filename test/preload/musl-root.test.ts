@@ -9,9 +9,9 @@ import { dirname, join } from "node:path";
 import { compileFor, HERE } from "../kit/builds.ts";
 import { Namespace } from "../kit/namespace.ts";
 import { type Need, root as privileged, program, testWith } from "../kit/require.ts";
-import { bin, freePort, type Running, ready, scratch } from "../kit/running.ts";
-import { CLIENT, FROM, SERVER } from "./daemons/daemon.ts";
-import { askOften, exchange, library, mapOf, until } from "./harness.ts";
+import { bin, scratch } from "../kit/running.ts";
+import { serveThrough } from "./daemons/server.ts";
+import { library, mapOf, until } from "./harness.ts";
 
 const LOADER = "/lib/ld-musl-x86_64.so.1";
 const musl: Need = { name: "package musl", met: existsSync(LOADER) };
@@ -24,21 +24,6 @@ function makeRoot(root: string, libraryPath: string): void {
   copyFileSync(realpathSync(LOADER), join(root, LOADER));
   copyFileSync(join(HERE, "libsocketbox-preload-musl.so"), join(root, libraryPath));
   compileFor("x86_64-linux-musl", join(root, "bin/daemon"), join(import.meta.dir, "daemons/server.c"));
-}
-
-/** 200 clients, 20 at a time, half of them from CLIENT: each is answered with its own address. */
-async function serveThrough(path: string, daemon: Running): Promise<void> {
-  await until("the daemon listens", () => existsSync(path));
-  const port = await freePort();
-  await using _server = await ready("socketbox", ["-l", "::", "-p", `${port}`, "-S", path]);
-  let turn = 0;
-  const ipv4 = { port, host: SERVER, localAddress: CLIENT };
-  const answers = await askOften(200, () => exchange(turn++ % 2 ? ipv4 : { port, host: "::1" }, "?\n"));
-  expect(answers.filter((answer) => !FROM.test(answer))).toEqual([]);
-  expect([...new Set(answers)].sort()).toEqual(["from ::1.", `from ::ffff:${CLIENT}.`]);
-  daemon.kill("SIGTERM");
-  expect(await daemon.ended()).toBe(0);
-  expect(existsSync(path)).toBe(false);
 }
 
 for (const how of ["select", "poll", "epoll"]) {

@@ -49,15 +49,21 @@ function start(folder: Scratch): Promise<Running> {
   return ready("socketbox", ["-f", folder.file("c.toml"), "--takeover", folder.file("takeover")]);
 }
 
+/** So many clients at once, for whom there is no receiver yet; `waiting` resolves when all have been answered. */
+async function crowd(server: Running, port: number, count: number) {
+  const waiting = load({ port, count, atATime: count });
+  await server.until(/its connections wait/);
+  await Bun.sleep(200); // until all have come
+  return { waiting };
+}
+
 describe("a takeover", () => {
   test("brings what waits along", async () => {
     using folder = scratch();
     const port = await freePort();
     configuration(folder, port, "late");
     await using first = await start(folder);
-    const waiting = load({ port, count: 300, atATime: 300 });
-    await first.until(/its connections wait/);
-    await Bun.sleep(200);
+    const { waiting } = await crowd(first, port, 300);
     await using second = await start(folder);
     expect(await first.ended()).toBe(0);
     expect(first.log).toMatch(/handing over 300 waiting connections/);
@@ -167,9 +173,7 @@ describe("a takeover", () => {
     const port = await freePort();
     configuration(folder, port, "late");
     await using first = await start(folder);
-    const waiting = load({ port, count: 100, atATime: 100 });
-    await first.until(/its connections wait/);
-    await Bun.sleep(100);
+    const { waiting } = await crowd(first, port, 100);
     first.kill("SIGTERM");
     await Bun.sleep(100);
     await using second = await start(folder);
@@ -185,9 +189,7 @@ describe("a takeover", () => {
     const port = await freePort();
     configuration(folder, port, "late");
     await using first = await start(folder);
-    const waiting = load({ port, count: 100, atATime: 100 });
-    await first.until(/its connections wait/);
-    await Bun.sleep(100);
+    const { waiting } = await crowd(first, port, 100);
     {
       using _successor = hangingTakeover(folder.file("takeover"));
       first.kill("SIGTERM");
@@ -220,9 +222,7 @@ describe("a takeover", () => {
     const port = await freePort();
     configuration(folder, port, "late");
     await using first = await start(folder);
-    const waiting = load({ port, count: 100, atATime: 100 });
-    await first.until(/its connections wait/);
-    await Bun.sleep(100);
+    const { waiting } = await crowd(first, port, 100);
     failedTakeover(folder.file("takeover"));
     await first.until(/going on/);
     await using _late = await receiver(folder.file("late"));
@@ -236,9 +236,7 @@ describe("a takeover", () => {
     const port = await freePort();
     configuration(folder, port, "late");
     await using first = await start(folder);
-    const waiting = load({ port, count: 100, atATime: 100 });
-    await first.until(/its connections wait/);
-    await Bun.sleep(100);
+    const { waiting } = await crowd(first, port, 100);
     using hanging = hangingTakeover(folder.file("takeover"));
     await first.until(/going on/);
     expect(() => hanging.leave()).toThrow("it has gone");
@@ -257,9 +255,7 @@ describe("a takeover", () => {
         `[target.late]\nto = "unix:${folder.file("late")}"\nqueue = 80\n`,
     );
     await using first = await start(folder);
-    const waiting = load({ port, count: 100, atATime: 100 });
-    await first.until(/its connections wait/);
-    await Bun.sleep(100);
+    const { waiting } = await crowd(first, port, 100);
     failedTakeover(folder.file("takeover"));
     await first.until(/going on/);
     await using _late = await receiver(folder.file("late"));

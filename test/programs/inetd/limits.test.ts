@@ -64,6 +64,18 @@ while poll.get_map():
 thread.join()
 say(peak=peak, served=served, turned_away=turned_away, sent=sent)`;
 
+/** 2,000 connections, all made before the first is handed over. `pairs`: the client, and what was accepted. */
+const HANDED_OVER = `
+listening = listener()
+pairs = [(socket.create_connection(listening.getsockname()), listening.accept()[0]) for _ in range(2000)]
+def sender():
+    with way_to(sys.argv[1]) as way:
+        for _, accepted in pairs:
+            send(way, accepted)
+            accepted.close()
+threading.Thread(target=sender, daemon=True).start()
+`;
+
 describe("limits, under 2,000 connections", () => {
   const GREET = "echo hi; read -r x";
 
@@ -152,14 +164,7 @@ say(full=[visitor(s).recv(3).decode() for s in ["2001:db8:0:5::fffe", "2001:db8:
       const script = `
 import os
 hertz = os.sysconf("SC_CLK_TCK")
-listening = listener()
-pairs = [(socket.create_connection(listening.getsockname()), listening.accept()[0]) for _ in range(2000)]
-def sender():
-    with way_to(sys.argv[1]) as way:
-        for _, accepted in pairs:
-            send(way, accepted)
-            accepted.close()
-threading.Thread(target=sender).start()
+${HANDED_OVER}
 starts = sorted(int(ask(client).rpartition(")")[2].split()[19]) for client, _ in pairs)
 window = hertz * 200 // 1000
 shortest = min(b - a for a, b in zip(starts, starts[200:]))
@@ -180,14 +185,7 @@ say(served=len(starts), kept=shortest >= window - 1)`;
       const script = `
 import signal
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-listening = listener()
-pairs = [(socket.create_connection(listening.getsockname()), listening.accept()[0]) for _ in range(2000)]
-def sender():
-    with way_to(sys.argv[1]) as way:
-        for _, accepted in pairs:
-            send(way, accepted)
-            accepted.close()
-threading.Thread(target=sender, daemon=True).start()
+${HANDED_OVER}
 served = [read_all(client) for client, _ in pairs[:50]]
 say(served=served == ["hi\\n"] * 50)
 signal.sigwait([signal.SIGUSR1])
