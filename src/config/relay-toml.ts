@@ -1,9 +1,9 @@
 /** A relay's TOML file, from text to settings. Its shape is in relay-schema.ts. */
-import { parse, TomlError } from "smol-toml";
 import type { Upstream } from "../model/upstream.ts";
+import { parseDocument, takeOutMisshapes } from "./document.ts";
 import { parseDuration } from "./duration.ts";
 import { Fault, Findings, quoted } from "./fault.ts";
-import { misshapes, prune, type Shape } from "./issues.ts";
+import type { Shape } from "./issues.ts";
 import { Places, type Way } from "./places.ts";
 import { readProxy } from "./proxy.ts";
 import { RELAY_DEFAULTS, type RelayReading, type RelaySettings } from "./relay.ts";
@@ -32,15 +32,8 @@ type Parts = { -readonly [Key in keyof RelaySettings]?: RelaySettings[Key] };
 
 export function readRelays(file: string, text: string, interfaceIndex: InterfaceIndex): RelayReading {
   const findings = new Findings();
-  let document: RelayDocument;
-  try {
-    document = parse(text) as RelayDocument;
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const what = error.message.split("\n")[0]!.replace(/^Invalid TOML document: /, "");
-    findings.error({ file, line: error.line, column: error.column }, new Fault(what, "TOML"));
-    return { diagnostics: findings.refusal().diagnostics };
-  }
+  const document = parseDocument<RelayDocument>(file, text, findings);
+  if (!document) return { diagnostics: findings.refusal().diagnostics };
   return new Reader(new Places(file, text), findings, interfaceIndex).read(document);
 }
 
@@ -56,10 +49,7 @@ class Reader {
   }
 
   read(document: RelayDocument): RelayReading {
-    const found = misshapes(document, SHAPE);
-    for (const { way, part, fault } of found)
-      this.#findings.error(part === "key" ? this.#places.ofKey(way) : this.#places.ofValue(way), fault);
-    prune(document, found);
+    takeOutMisshapes(document, this.#places, this.#findings, SHAPE);
     const relays = (document.relay ?? []).map((relay, index) => this.#relay(relay ?? {}, ["relay", index]));
     this.#refuseTwins(document);
     const { diagnostics } = this.#findings.refusal();

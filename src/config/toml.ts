@@ -1,5 +1,4 @@
 /** The TOML language: text to document, document to draft. Its shape is in schema.ts, its places in places.ts. */
-import { parse, TomlError } from "smol-toml";
 import type { AddressPattern } from "../model/address.ts";
 import {
   formatReceiver,
@@ -17,9 +16,9 @@ import {
   SERVER_DEFAULTS,
   type ServerSettings,
 } from "./configuration.ts";
+import { parseDocument, takeOutMisshapes } from "./document.ts";
 import { parseDuration } from "./duration.ts";
 import { Fault, Findings, quoted, shown } from "./fault.ts";
-import { misshapes, prune } from "./issues.ts";
 import { isRelative, pathFault, templateFault } from "./path.ts";
 import { Places, type Way } from "./places.ts";
 import { readProxy } from "./proxy.ts";
@@ -48,27 +47,16 @@ type Listen = NonNullable<Document["listen"]>[number];
 
 /** Reads a whole configuration in TOML; `file` is what places call it. */
 export function readToml(file: string, text: string): Reading {
-  const document = parseDocument(file, text);
-  if ("diagnostics" in document) return document;
-  return new DocumentReader(new Places(file, text), document.document).read();
-}
-
-function parseDocument(file: string, text: string): { document: Document } | Reading {
-  try {
-    return { document: parse(text) as Document };
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const findings = new Findings();
-    const what = error.message.split("\n")[0]!.replace(/^Invalid TOML document: /, "");
-    findings.error({ file, line: error.line, column: error.column }, new Fault(what, "TOML"));
-    return findings.refusal();
-  }
+  const findings = new Findings();
+  const document = parseDocument<Document>(file, text, findings);
+  if (!document) return findings.refusal();
+  return new DocumentReader(new Places(file, text), findings, document).read();
 }
 
 class DocumentReader {
   readonly #places: Places;
   readonly #document: Document;
-  readonly #findings = new Findings();
+  readonly #findings: Findings;
   readonly #targets = new Targets();
   /** By name, as `[target.NAME]` says. */
   readonly #named = new Map<string, Target | undefined>();
@@ -76,17 +64,14 @@ class DocumentReader {
   readonly #actions = new Map<string, Action | Fault>();
   readonly #listeners = new Map<string, number>();
 
-  constructor(places: Places, document: Document) {
+  constructor(places: Places, findings: Findings, document: Document) {
     this.#places = places;
+    this.#findings = findings;
     this.#document = document;
   }
 
   read(): Reading {
-    const found = misshapes(this.#document);
-    for (const { way, part, fault } of found) {
-      this.#findings.error(part === "key" ? this.#places.ofKey(way) : this.#places.ofValue(way), fault);
-    }
-    prune(this.#document, found);
+    const found = takeOutMisshapes(this.#document, this.#places, this.#findings);
     const { server, listen, route, table, target, slots } = this.#document;
     const listeners = listen ? this.#readListeners(listen) : [LISTENER_DEFAULTS];
     for (const [index, { name }] of listeners.entries()) this.#listeners.set(name, index);
