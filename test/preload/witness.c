@@ -1,12 +1,14 @@
 /* witness - a library that writes down the client's port of each connection that the program was given, a
  * line each, into the file that WITNESS names. Loaded before ours it sees what accept and accept4 return;
- * loaded after ours, what ours takes from the queue with recvmsg. */
+ * loaded after ours, what ours takes from the queue with recvmsg. No signal ends the program between taking
+ * and writing down. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,9 +67,15 @@ __attribute__((visibility("default"))) ssize_t witnessed_recvmsg(int, struct msg
 ssize_t witnessed_recvmsg(int fd, struct msghdr *message, int flags) {
     ssize_t (*call)(int, struct msghdr *, int);
     *(void **)&call = next("recvmsg");
-    ssize_t result = call(fd, message, flags);
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    ssize_t result = call(fd, message, flags); /* ours never waits in it: signals are not held off for long */
     for (struct cmsghdr *c = result >= 0 ? CMSG_FIRSTHDR(message) : NULL; c; c = CMSG_NXTHDR(message, c))
         if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
             note(*(int *)CMSG_DATA(c));
+    int saved = errno;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = saved;
     return result;
 }
