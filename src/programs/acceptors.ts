@@ -51,6 +51,9 @@ export class Acceptors {
   #numbers: ListenerNumbers | undefined;
   #running: number;
   #stopping = false;
+  /** Somebody else may be about to go on with what waited, and to end at once must wait until that is settled. */
+  #released = false;
+  #ending = false;
   #exitWhenLost = false;
   #announce: () => void = () => {};
   #settled: () => void = () => {};
@@ -119,6 +122,7 @@ export class Acceptors {
 
   /** Takes nothing more in; resolves to what waits, whose descriptors become the caller's. */
   async release(): Promise<Taken[]> {
+    this.#released = true;
     const answers = this.#members.map(({ worker }) => answerOf(worker, "released"));
     this.#order({ kind: "release" });
     return (await Promise.all(answers)).flatMap(({ waiting }) => waiting);
@@ -126,11 +130,13 @@ export class Acceptors {
 
   /** Goes on after a release, with these. */
   resume(sources: readonly WorkerSource[], adopted: readonly Taken[]): void {
+    this.#released = false;
     this.#orderEach((worker) => ({
       kind: "resume",
       sources: sources.filter((source) => source.worker === worker),
       adopted: worker === 0 ? adopted : [],
     }));
+    if (this.#ending) this.stop(this.#code);
   }
 
   /** Stops after a release: others go on with what waited. */
@@ -163,8 +169,10 @@ export class Acceptors {
       this.#code = code;
       this.#announce();
     }
-    this.#order({ kind: this.#stopping ? "end" : "stop" });
+    this.#ending = this.#stopping;
     this.#stopping = true;
+    if (!this.#ending) this.#order({ kind: "stop" });
+    else if (!this.#released) this.#order({ kind: "end" });
   }
 
   /**

@@ -108,6 +108,8 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   // and two daemons would serve one client.
   predecessor?.leave();
   if (predecessor) reopenListeners(listeners);
+  if (predecessor?.died)
+    host.log("the server that we take over from has died: what it had not handed over is lost");
   const sources = server.sources([...listeners, ...removed]);
   acceptors.serve({
     table: plan.table,

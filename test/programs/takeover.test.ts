@@ -36,7 +36,7 @@ function failedTakeover(path: string): void {
 /** The same, while it is still there. */
 function hangingTakeover(path: string): Predecessor {
   const successor = Predecessor.find(path, [process.geteuid!()])!;
-  const { listeners, takeover } = successor.listeners();
+  const { listeners, takeover } = successor.listeners()!;
   takeover?.close();
   for (const { fds } of listeners) for (const fd of fds) fd.close();
   const { waiting } = successor.rest();
@@ -200,6 +200,109 @@ describe("a takeover", () => {
     expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
     expect(await first.ended()).toBe(0);
     expect(first.log).toContain("stopped: 100 accepted, 100 delivered");
+  });
+
+  test("is settled before the first one ends, however often it is told to", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const { waiting } = await crowd(first, port, 100);
+    {
+      using _successor = hangingTakeover(folder.file("takeover"));
+      for (let times = 0; times < 3; times++) {
+        first.kill("SIGTERM");
+        await Bun.sleep(50);
+      }
+      expect(first.log).not.toContain("stopped");
+    }
+    expect(await first.ended()).toBe(0);
+    expect(await waiting).toMatchObject({ served: 0, stuck: 0 });
+    expect(first.log).toContain("stopped: 100 accepted, 100 shutdown");
+  });
+
+  test("from a server that dies in the middle of it goes on with what had come", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    for (const last of ["listeners", "rest"]) {
+      await using first = await start(folder);
+      const { waiting } = await crowd(first, port, 100);
+      using successor = Predecessor.find(folder.file("takeover"), [process.geteuid!()])!;
+      const { listeners, takeover } = successor.listeners()!;
+      takeover?.close();
+      const rest = last === "rest" ? successor.rest() : undefined;
+      first.kill("SIGKILL");
+      await first.ended();
+      const { waiting: came } = rest ?? successor.rest();
+      successor.leave();
+      expect({ died: successor.died, came: came.length }).toEqual({ died: true, came: rest ? 100 : 0 });
+      for (const { flow } of came) native.sb_close(flow[FLOW_FD_WORD]! | 0);
+      for (const { fds } of listeners) for (const fd of fds) fd.close();
+      expect((await waiting).stuck).toBe(0);
+    }
+  });
+
+  testWith(program("strace"))(
+    "is finished by the successor wherever the first one dies: whoever was handed over is served",
+    async () => {
+      using folder = scratch();
+      const port = await freePort();
+      configuration(folder, port, "late");
+      // Each message is a call: three before those who wait.
+      for (const { at, served } of [
+        { at: 1, served: 0 },
+        { at: 3, served: 0 },
+        { at: 14, served: 10 },
+        { at: 53, served: 49 },
+      ]) {
+        const dying = ["strace", "-f", "-o", "/dev/null", "-e", `inject=sendmmsg:signal=KILL:when=${at}`];
+        const arguments_ = ["-f", folder.file("c.toml"), "--takeover", folder.file("takeover")];
+        await using first = new Running([...dying, bin("socketbox"), ...arguments_]);
+        await first.until(/: ready: /);
+        const { waiting } = await crowd(first, port, 50);
+        await using second = await start(folder);
+        if (at > 3) expect(second.log).toContain("has died: what it had not handed over is lost");
+        await using late = await receiver(folder.file("late"));
+        expect(await waiting).toMatchObject({ served, closed: 50 - served, reset: 0, refused: 0 });
+        expect(await ask(port, "127.0.0.1")).toBe("k");
+        await late.stop();
+        await second.stop();
+      }
+    },
+  );
+
+  test("by two who come at once is one after the other: nobody is sent away", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const { waiting } = await crowd(first, port, 100);
+    const both = await Promise.all([start(folder), start(folder)]);
+    await using _one = both[0];
+    await using _other = both[1];
+    expect(await first.ended()).toBe(0);
+    expect(await Promise.race(both.map((server) => server.ended()))).toBe(0);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0, refused: 0 });
+  });
+
+  test("by one that comes the moment another has failed is not refused", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    await using _receiver = await receiver(folder.file("k"));
+    configuration(folder, port, "k");
+    await using first = await start(folder);
+    for (let times = 0; times < 20; times++) {
+      Predecessor.find(folder.file("takeover"), [process.geteuid!()])![Symbol.dispose]();
+      using next = Predecessor.find(folder.file("takeover"), [process.geteuid!()])!;
+      const { listeners, takeover } = next.listeners()!;
+      expect(listeners).toHaveLength(1);
+      takeover?.close();
+      for (const { fds } of listeners) for (const fd of fds) fd.close();
+    }
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    expect(first.log).not.toContain("refused");
   });
 
   test("by a server whose configuration is wrong changes nothing", async () => {
