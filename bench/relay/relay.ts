@@ -186,7 +186,7 @@ async function memory(relay: Relay, target: number): Promise<[number, number] | 
   const empty = rss(running.pid);
   await using client = new Running([load, "idle", String(port), String(relay.idle ?? IDLE)]);
   try {
-    await client.until(/open/, 30_000);
+    await client.until(/open/);
   } catch {
     return undefined;
   }

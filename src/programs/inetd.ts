@@ -222,9 +222,10 @@ class Inetd implements Disposable {
       return true;
     }
     try {
+      const since = performance.now();
       const child = spawn(this.#command(fd, flow), this.started);
       native.sb_close(fd);
-      this.#adopt({ child, flow, since: performance.now(), source });
+      this.#adopt({ child, flow, since, source });
       return true;
     } catch (error) {
       if (source !== undefined) this.#sources!.release(source);
@@ -253,7 +254,7 @@ class Inetd implements Disposable {
   #adopt(running: Running): void {
     const { child, flow } = running;
     this.#running.add(running);
-    this.#rate?.note(running.since);
+    this.#rate?.note(performance.now()); // not before: no window may have more starts than it says
     this.host.log(`start ${child.pid}: ${formatFlow(flow)} (${this.#running.size} running)`);
     const watch = this.#reactor.watch(child.pidfd.number, EVENT.in, () => {
       const ending = reap(child);

@@ -4,8 +4,8 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { EXIT } from "../../src/programs/host.ts";
 import { ANSWERS, pythonCommand } from "../kit/python.ts";
 import { program, testWith } from "../kit/require.ts";
-import { bin, freePort, Running, ready, scratch } from "../kit/running.ts";
-import { load } from "../kit/tools.ts";
+import { bin, freePort, Running, ready, scratch, settles } from "../kit/running.ts";
+import { load, tool } from "../kit/tools.ts";
 import { allServed, receiver, serverTo, totals } from "./kit.ts";
 
 const python = program("python3");
@@ -176,14 +176,13 @@ describe("kill -9", () => {
     await using server = running;
     const program = ["sh", "-c", `: ${folder.path}; read word; echo k`];
     await using inetd = await ready("socketbox-inetd", [folder.file("r"), ...program]);
-    const clients = load({ port, count: 20, atATime: 20, options: ["-t", "2"] });
+    await using clients = new Running([tool("test/kit/load.c"), String(port), "20", "20"]);
     await lines(inetd, / start \d+/g, 20);
     await Promise.all([kill(server), kill(inetd)]);
     // The clients still have their programs, and these end with them.
     expect(alive(folder.path).length).toBe(20);
-    expect(await clients).toMatchObject({ ...allServed(0), stuck: 20 });
-    for (const end = Date.now() + 15_000; alive(folder.path).length > 0 && Date.now() < end; )
-      await Bun.sleep(20);
-    expect(alive(folder.path)).toEqual([]);
+    await clients.stop();
+    expect(JSON.parse(clients.out)).toMatchObject({ ...allServed(0), stuck: 20 });
+    await settles(() => alive(folder.path).length, 0);
   });
 });

@@ -1,7 +1,7 @@
 /** Everything at once, by seed: what is done to the server and its receivers is the same for the same seed. */
 import { expect, test } from "bun:test";
 import { renameSync, writeFileSync } from "node:fs";
-import { descriptors, freePort, Running, ready, scratch } from "../kit/running.ts";
+import { descriptors, freePort, PATIENCE_MS, Running, ready, scratch } from "../kit/running.ts";
 import { load, type Outcome } from "../kit/tools.ts";
 import { RECEIVER_QUEUE, receiver, totals } from "./kit.ts";
 
@@ -110,7 +110,11 @@ class Soak implements AsyncDisposable {
     const server = this.#server;
     const before = server.log.length;
     await act();
-    for (const end = performance.now() + 15_000; !line.test(server.log.slice(before)); await Bun.sleep(2))
+    for (
+      const end = performance.now() + PATIENCE_MS;
+      !line.test(server.log.slice(before));
+      await Bun.sleep(2)
+    )
       if (performance.now() > end) throw new Error(`${line} did not come:\n${server.log}`);
   }
 

@@ -1,6 +1,7 @@
 /** Loaded before the tests (bunfig.toml): a run that leaves a process or a descriptor behind fails. */
 import { afterAll, beforeAll, expect } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { claimPorts } from "./ports.ts";
 
 /** Command lines of our children, those that have ended and were not waited for as well. */
 function children(): string[] {
@@ -32,6 +33,7 @@ function descriptors(): string[] {
 let before: string[] = [];
 
 beforeAll(() => {
+  claimPorts();
   before = descriptors();
 });
 
@@ -41,7 +43,7 @@ afterAll(async () => {
     descriptors: descriptors().filter((open) => !before.includes(open)),
   });
   // A descriptor that was just closed, and a child that was just told to end, need a moment.
-  for (let i = 0; i < 100 && (left().children.length > 0 || left().descriptors.length > 0); i++)
+  for (let i = 0; i < 500 && (left().children.length > 0 || left().descriptors.length > 0); i++)
     await Bun.sleep(20);
   expect(left()).toEqual({ children: [], descriptors: [] });
 });

@@ -1,19 +1,21 @@
 /* load.c - clients, many at a time, that count what becomes of them.
  *
- *   load [-a ADDRESS] [-d DESTINATIONS] [-h] [-t SECONDS] PORT COUNT AT_A_TIME
+ *   load [-a ADDRESS] [-d DESTINATIONS] [-h] [-l LEFT] [-t SECONDS] PORT COUNT AT_A_TIME
  *
  * Each client connects and waits for one byte. It prints a line of JSON: how many were
  *   served   got the byte (by which byte: "by")
  *   closed   got an end of file without one
  *   reset    got a reset, or another error, after the connection was made
  *   refused  could not connect
- *   stuck    had none of these after SECONDS (30)
+ *   stuck    had none of these after SECONDS (100), was one of the last LEFT, or waited when SIGTERM came
  * -d: connect to 127.16.0.0 and the DESTINATIONS-1 addresses after it, at random, instead of ADDRESS.
- * -h: finish sending (half-close) as soon as connected. */
+ * -h: finish sending (half-close) as soon as connected. -t 0: give up as soon as connected. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,8 @@
 #include <unistd.h>
 
 static struct sockaddr_in6 target;
-static long destinations, seconds = 30;
+static long destinations, left, seconds = 100;
+static volatile sig_atomic_t told;
 static int half_close, epoll;
 static long started, served, closed, reset, refused, stuck, by[256];
 
@@ -73,6 +76,19 @@ static void start(struct client *client) {
     epoll_ctl(epoll, EPOLL_CTL_ADD, client->fd, &event);
 }
 
+static void on_terminate(int signal) {
+    (void)signal;
+    told = 1;
+}
+
+/* One that is not connected yet could go without the server's ever hearing of it. */
+static bool gives_up(const struct client *client, double time) {
+    struct sockaddr_in6 peer;
+    socklen_t length = sizeof peer;
+    double waited = time - client->since;
+    return waited > (double)seconds && (waited > 100 || getpeername(client->fd, (void *)&peer, &length) == 0);
+}
+
 static void hear(struct client *client) {
     unsigned char byte;
     ssize_t got = recv(client->fd, &byte, 1, 0);
@@ -91,13 +107,15 @@ static void hear(struct client *client) {
 
 int main(int argc, char **argv) {
     const char *address = "::ffff:127.0.0.1";
-    for (int option; (option = getopt(argc, argv, "a:d:ht:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "a:d:hl:t:")) != -1;) {
         if (option == 'a')
             address = optarg;
         else if (option == 'd')
             destinations = atol(optarg);
         else if (option == 'h')
             half_close = 1;
+        else if (option == 'l')
+            left = atol(optarg);
         else if (option == 't')
             seconds = atol(optarg);
         else
@@ -114,6 +132,7 @@ int main(int argc, char **argv) {
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
+    signal(SIGTERM, on_terminate);
     epoll = epoll_create1(EPOLL_CLOEXEC);
     struct client *clients = calloc((size_t)width, sizeof *clients);
     for (long i = 0; i < width; i++)
@@ -123,17 +142,17 @@ int main(int argc, char **argv) {
     for (;;) {
         long busy = 0;
         double time = now();
-        if (time - swept > 0.2 || idle) {
+        if (time - swept > 0.2 || idle || told) {
             swept = time;
             idle = 0;
             for (long i = 0; i < width; i++) {
-                if (clients[i].fd >= 0 && time - clients[i].since > (double)seconds)
+                if (clients[i].fd >= 0 && gives_up(&clients[i], time))
                     stuck++, end(&clients[i]);
                 if (clients[i].fd < 0 && started < count)
                     start(&clients[i]);
                 busy += clients[i].fd >= 0;
             }
-            if (!busy && started == count)
+            if (told || (busy <= left && started == count))
                 break;
         }
         struct epoll_event events[256];
@@ -145,6 +164,10 @@ int main(int argc, char **argv) {
                 start(client);
             idle += client->fd < 0;
         }
+    }
+    for (long i = 0; i < width; i++) {
+        if (clients[i].fd >= 0)
+            stuck++, end(&clients[i]);
     }
     printf("{\"served\":%ld,\"closed\":%ld,\"reset\":%ld,\"refused\":%ld,\"stuck\":%ld,\"seconds\":%.3f,"
            "\"by\":{",

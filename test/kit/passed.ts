@@ -3,7 +3,7 @@ import { readlinkSync } from "node:fs";
 import { Fd } from "../../src/io/fd.ts";
 import { SOCK } from "../../src/io/socket.ts";
 import { cString, native } from "../../src/native/library.ts";
-import { bin, type Options, Running } from "./running.ts";
+import { bin, type Options, PATIENCE_MS, Running } from "./running.ts";
 
 /** A socket that was passed, by its name. */
 export type Passed = readonly [name: string, fd: number];
@@ -73,8 +73,8 @@ export class FakeManager implements Disposable {
   }
 
   /** Waits for a notice that matches. */
-  async until(pattern: RegExp, ms = 15_000): Promise<string> {
-    for (const end = Date.now() + ms; Date.now() < end; await Bun.sleep(2)) {
+  async until(pattern: RegExp): Promise<string> {
+    for (const end = Date.now() + PATIENCE_MS; Date.now() < end; await Bun.sleep(2)) {
       const found = this.read().find(({ text }) => pattern.test(text));
       if (found) return found.text;
     }

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PATH } from "./require.ts";
 
+export { freePort } from "./ports.ts";
+
 export const ROOT = join(import.meta.dir, "../..");
 
 /** The path of one of our programs in this checkout. */
@@ -19,6 +21,23 @@ export function scratch(): Disposable & { readonly path: string; file(name: stri
     file: (name) => join(path, name),
     [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
   };
+}
+
+/** How long a test waits for what must come. It does not take a hundredth of it, but on a machine that is busy. */
+export const PATIENCE_MS = 60_000;
+
+/** Waits until that is so. */
+export async function until(condition: () => boolean, complaint: () => string): Promise<void> {
+  for (const end = Date.now() + PATIENCE_MS; !condition(); await Bun.sleep(5))
+    if (Date.now() > end) throw new Error(complaint());
+}
+
+/** Waits until it is that many: what is let go of with an answer, or a line of the log, goes a moment later. */
+export function settles(count: () => number, wanted: number): Promise<void> {
+  return until(
+    () => count() === wanted,
+    () => `${count()}, and not ${wanted}`,
+  );
 }
 
 export interface Options {
@@ -68,9 +87,9 @@ export class Running implements AsyncDisposable {
     return this.#out;
   }
 
-  /** Waits for a match in the log. Throws with the log when it ends without one, or after `ms`. */
-  async until(pattern: RegExp, ms = 15_000): Promise<RegExpExecArray> {
-    const end = Date.now() + ms;
+  /** Waits for a match in the log. Throws with the log when it ends without one, or does not come. */
+  async until(pattern: RegExp): Promise<RegExpExecArray> {
+    const end = Date.now() + PATIENCE_MS;
     for (;;) {
       const found = pattern.exec(this.#log);
       if (found) return found;
@@ -107,11 +126,15 @@ export class Running implements AsyncDisposable {
     for (const reader of this.#readers) await reader.cancel();
   }
 
-  /** Reads what is there; the end does not come while a child that lives on holds the other end of the pipe. */
+  /**
+   * Reads what is there; the end does not come while a child that lives on holds the other end of the pipe. Where we
+   * were held up ourselves, the time is over before we have looked at the pipe: only a second time says something.
+   */
   async #rest(): Promise<void> {
-    for (let read = -1; read < this.#log.length; ) {
-      read = this.#log.length;
-      await Promise.race([this.#reading, Bun.sleep(200)]);
+    for (let quiet = 0; quiet < 2 && !this.#silent; ) {
+      const read = this.#log.length;
+      await Promise.race([this.#reading, Bun.sleep(100)]);
+      quiet = this.#log.length === read ? quiet + 1 : 0;
     }
   }
 
@@ -188,26 +211,12 @@ export function descriptors(pid: number | "self"): number {
 
 /** One line of /proc/PID/task/TID/status for every thread: `Uid`, `NoNewPrivs` … */
 export function threadStatus(pid: number, field: string): string[] {
-  return readdirSync(`/proc/${pid}/task`).map((tid) => {
-    const status = readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8");
-    return new RegExp(`^${field}:[ \\t]*(.*?)[ \\t]*$`, "m").exec(status)?.[1] ?? "";
-  });
-}
-
-let nextPort = 10_000 + (process.pid % 20_000);
-
-/**
- * A TCP port that nobody listens on; tests in one process never get the same twice. It lies below the ports that the
- * kernel gives to clients: one of these that connects to its own number would find itself (simultaneous open).
- */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = nextPort++;
+  return readdirSync(`/proc/${pid}/task`).flatMap((tid) => {
     try {
-      Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
-      return port;
+      const status = readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8");
+      return [new RegExp(`^${field}:[ \\t]*(.*?)[ \\t]*$`, "m").exec(status)?.[1] ?? ""];
     } catch {
-      // taken; the next one
+      return []; // it has ended meanwhile
     }
-  }
+  });
 }

@@ -1,5 +1,6 @@
 /** Sockets made as another program would make them, without our helper: bound where they say, and nothing more. */
 import { dlopen, FFIType } from "bun:ffi";
+import { readFileSync } from "node:fs";
 import { Fd } from "../../src/io/fd.ts";
 import { FAMILY, SOCK } from "../../src/io/socket.ts";
 
@@ -24,14 +25,36 @@ export function listenTcp(port: number, backlog = 4096): Fd {
   familyOf(FAMILY.inet6).copy(address);
   address.writeUInt16BE(port, 2);
   const fd = bound(FAMILY.inet6, SOCK.stream, address);
-  if (libc.listen(fd.number, backlog) < 0) throw new Error("listen");
+  if (libc.listen(fd.number, backlog) < 0) fail(fd, "listen");
   return fd;
 }
 
 function bound(family: number, type: number, address: Buffer): Fd {
   const fd = new Fd(libc.socket(family, type | CLOSE_ON_EXEC, 0));
-  if (libc.bind(fd.number, address, address.length) < 0) throw new Error("bind");
+  if (libc.bind(fd.number, address, address.length) < 0) fail(fd, "bind");
   return fd;
+}
+
+function fail(fd: Fd, what: string): never {
+  fd.close();
+  throw new Error(what);
+}
+
+/**
+ * How many connections to this port have been accepted, and are open there: a socket that somebody holds has an inode,
+ * one in the backlog has none (proc(5), /proc/net/tcp).
+ */
+export function accepted(port: number): number {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const connections = ["tcp", "tcp6"].flatMap((table) =>
+    readFileSync(`/proc/net/${table}`, "utf8")
+      .split("\n")
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/)),
+  );
+  return connections.filter(
+    ([, address, , state, , , , , , inode]) => address?.endsWith(local) && state !== "0A" && inode !== "0",
+  ).length;
 }
 
 function familyOf(family: number): Buffer {

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +24,25 @@ static void must(long result, const char *what) {
     exit(1);
 }
 
+/* A signal that came while we held the thread, which gets it when it is let go. */
+static int held;
+
+/* Waits until it stops for another reason than a signal. */
+static int wait_for(int tid, enum __ptrace_request go_on) {
+    for (;;) {
+        int status;
+        must(waitpid(tid, &status, __WALL), "wait");
+        if (!WIFSTOPPED(status) || WSTOPSIG(status) == SIGTRAP)
+            return status;
+        held = WSTOPSIG(status);
+        must(ptrace(go_on, tid, 0, 0), "go on");
+    }
+}
+
 static void stop(int tid) {
     must(ptrace(PTRACE_SEIZE, tid, 0, 0), "seize");
     must(ptrace(PTRACE_INTERRUPT, tid, 0, 0), "interrupt");
-    int status;
-    must(waitpid(tid, &status, __WALL), "wait");
+    wait_for(tid, PTRACE_CONT);
 }
 
 #if defined(__x86_64__)
@@ -78,9 +93,7 @@ static long long call(int tid, const char instruction[2], char **arguments, int 
     now.r9 = argument[6];
     must(ptrace(PTRACE_SETREGS, tid, 0, &now), "registers");
     must(ptrace(PTRACE_SINGLESTEP, tid, 0, 0), "step");
-    int status;
-    must(waitpid(tid, &status, __WALL), "wait");
-    if (!WIFSTOPPED(status)) {
+    if (!WIFSTOPPED(wait_for(tid, PTRACE_SINGLESTEP))) {
         printf("ended\n");
         exit(0);
     }
@@ -106,6 +119,6 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "call32"))
         printf("%lld\n", call(tid, "\xcd\x80", argv + 3, argc - 3));
 #endif
-    ptrace(PTRACE_DETACH, tid, 0, 0);
+    ptrace(PTRACE_DETACH, tid, 0, held);
     return 0;
 }

@@ -43,7 +43,7 @@ static int open_connection(int family, int *port) {
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)plan.port)};
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = in6.sin6_port},
                        from = {.sin_family = AF_INET};
-    struct timeval limit = {.tv_sec = 30};
+    struct timeval limit = {.tv_sec = 60};
     in6.sin6_addr = in6addr_loopback;
     inet_pton(AF_INET, plan.server, &in.sin_addr);
     inet_pton(AF_INET, plan.client, &from.sin_addr);

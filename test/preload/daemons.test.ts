@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { SOCK } from "../../src/io/socket.ts";
 import { cString, native } from "../../src/native/library.ts";
 import { PATH, program, root, testWith } from "../kit/require.ts";
-import { bin, freePort, ROOT, type Running, ready } from "../kit/running.ts";
+import { bin, freePort, PATIENCE_MS, ROOT, type Running, ready } from "../kit/running.ts";
 import { CLIENT, type Daemon, SERVER } from "./daemons/daemon.ts";
 import { languages } from "./daemons/languages.ts";
 import { services } from "./daemons/services.ts";
@@ -47,7 +47,7 @@ function ask(port: number, family: 4 | 6, { question, enough }: Daemon): Promise
   const route = family === 4 ? { host: SERVER, localAddress: CLIENT } : { host: "::1" };
   let answer = "";
   const socket = connect({ port, ...route }, () => socket.write(Buffer.from(question, "latin1")));
-  socket.setTimeout(30_000, () => socket.destroy(new Error("no answer")));
+  socket.setTimeout(PATIENCE_MS, () => socket.destroy(new Error("no answer")));
   socket.on("data", (chunk) => {
     answer += chunk.toString("latin1");
     if (enough !== undefined && answer.includes(enough)) socket.destroy();
@@ -105,7 +105,7 @@ class UnderPreload implements AsyncDisposable {
 
   async stop(signal: NodeJS.Signals): Promise<void> {
     const ended = this.child.exited.then(() => true);
-    for (let attempt = 0; attempt < 4; attempt++) {
+    for (let attempt = 0; attempt < 12; attempt++) {
       // Python loses the KeyboardInterrupt that comes to it in a weakref's callback: who types ^C types it again.
       if (attempt === 0 || signal === "SIGINT") this.child.kill(signal);
       if (await Promise.race([ended, Bun.sleep(5000)])) return;

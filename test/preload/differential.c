@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -316,9 +317,14 @@ static void *call_accept(void *argument) {
     return (void *)(intptr_t)(result < 0 ? -errno : result);
 }
 
+static atomic_bool interrupted;
+
+/* Again and again: it may not be waiting yet. */
 static void *interrupt(void *argument) {
-    usleep(100000);
-    pthread_kill(*(pthread_t *)argument, SIGUSR1);
+    while (!atomic_load(&interrupted)) {
+        usleep(50000);
+        pthread_kill(*(pthread_t *)argument, SIGUSR1);
+    }
     return NULL;
 }
 
@@ -329,6 +335,7 @@ static void blocking(int fd) {
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_signal}, NULL);
     pthread_create(&thread, NULL, interrupt, &self);
     say("accept interrupted", accept(fd, NULL, NULL));
+    atomic_store(&interrupted, true);
     pthread_join(thread, NULL);
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESTART}, NULL);
     pthread_create(&thread, NULL, call_accept, &fd);

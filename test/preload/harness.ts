@@ -8,6 +8,7 @@ import { connect, type NetConnectOpts } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Need, program } from "../kit/require.ts";
+import { PATIENCE_MS } from "../kit/running.ts";
 
 export const library = join(import.meta.dir, "../../zig-out/lib/libsocketbox-preload.so");
 export const sources = join(import.meta.dir, "../../cshim/preload");
@@ -158,7 +159,7 @@ export function exchange(to: NetConnectOpts, text: string, enough?: string): Pro
   return new Promise((resolve, reject) => {
     let answer = "";
     const socket = connect(to, () => socket.write(Buffer.from(text, "latin1")));
-    socket.setTimeout(20_000, () => socket.destroy(new Error(`no answer to ${JSON.stringify(text)}`)));
+    socket.setTimeout(PATIENCE_MS, () => socket.destroy(new Error(`no answer to ${JSON.stringify(text)}`)));
     socket.on("data", (chunk) => {
       answer += chunk.toString("latin1");
       if (enough !== undefined && answer.includes(enough)) socket.destroy();
@@ -179,11 +180,9 @@ export async function askOften(count: number, question: () => Promise<string>): 
   return answers;
 }
 
-/** Waits until condition holds; an error after ten seconds. */
+/** Waits until condition holds. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 500; tries++) {
+  for (const end = Date.now() + PATIENCE_MS; Date.now() < end; await Bun.sleep(20))
     if (await condition()) return;
-    await Bun.sleep(20);
-  }
   throw new Error(`gave up waiting until ${what}`);
 }

@@ -6,7 +6,18 @@ import { SOCK } from "../../src/io/socket.ts";
 import { cString, native } from "../../src/native/library.ts";
 import { encodeRegistration } from "../../src/wire/registration.ts";
 import { program, root, testWith } from "../kit/require.ts";
-import { ask, bin, descriptors, freePort, Running, ready, run, scratch } from "../kit/running.ts";
+import {
+  ask,
+  bin,
+  descriptors,
+  freePort,
+  PATIENCE_MS,
+  Running,
+  ready,
+  run,
+  scratch,
+  settles,
+} from "../kit/running.ts";
 import { load } from "../kit/tools.ts";
 
 type Scratch = ReturnType<typeof scratch>;
@@ -56,7 +67,7 @@ class Client implements Disposable {
   /** What the server says; an empty text is the end. */
   async hear(): Promise<string> {
     const buffer = new Uint8Array(64);
-    for (const end = Date.now() + 10_000; Date.now() < end; await Bun.sleep(2)) {
+    for (const end = Date.now() + PATIENCE_MS; Date.now() < end; await Bun.sleep(2)) {
       const length = native.sb_read(this.fd.number, buffer, buffer.length);
       if (length >= 0) return buffer.subarray(0, length).toHex();
     }
@@ -110,7 +121,7 @@ describe("a slot", () => {
     }
     expect(await outcome).toMatchObject({ served: 3_000, closed: 0, reset: 0, refused: 0, stuck: 0 });
     for (const left of running.slice(0, -1)) expect(await left.ended()).toBe(11);
-    expect(server.log.match(/hands slot 7 over/g)).toHaveLength(3);
+    await server.until(/(?:hands slot 7 over[\s\S]*){3}/);
     expect(await ask(port, "127.0.0.1")).toBe("d\n");
     for (const one of running) await one[Symbol.asyncDispose]();
   });
@@ -135,7 +146,7 @@ describe("a slot", () => {
     await expect(holder(folder, 7, "root")).rejects.toThrow("the server refused");
     await expect(holder(folder, 7, "games", "games")).rejects.toThrow("the server refused");
     await expect(holder(folder, 8, "daemon", "daemon")).rejects.toThrow("the server refused");
-    expect(server.log.match(/may not take slot/g)).toHaveLength(3);
+    await server.until(/(?:may not take slot[\s\S]*){3}/);
     await using _one = await holder(folder, 7, "daemon", "daemon");
     expect(await ask(port, "127.0.0.1")).toBe("daemon\n");
   });
@@ -215,8 +226,8 @@ describe("a registry", () => {
     const before = descriptors(server.pid);
     using client = new Client(folder);
     expect(await client.hear()).toBe("");
-    expect(server.log).toContain("has not said what it wants");
-    expect(descriptors(server.pid)).toBe(before);
+    await server.until(/has not said what it wants/);
+    await settles(() => descriptors(server.pid), before);
   });
 
   test("can be added, changed and removed by a reload", async () => {

@@ -12,7 +12,19 @@ import {
   writeSync,
 } from "node:fs";
 import { program, root, testWith } from "../kit/require.ts";
-import { ask, bin, descriptors, freePort, must, Running, ready, scratch } from "../kit/running.ts";
+import {
+  ask,
+  bin,
+  descriptors,
+  freePort,
+  must,
+  PATIENCE_MS,
+  Running,
+  ready,
+  scratch,
+  settles,
+} from "../kit/running.ts";
+import { accepted } from "../kit/sockets.ts";
 import { load, tool } from "../kit/tools.ts";
 
 const RECEIVER = tool("test/kit/receiver.c");
@@ -32,7 +44,7 @@ function write(path: string, text: string): void {
 async function reload(server: Running): Promise<string> {
   const before = server.log.length;
   server.kill("SIGHUP");
-  const end = Date.now() + 15_000;
+  const end = Date.now() + PATIENCE_MS;
   for (;;) {
     const found = /(?:not reloaded|reloaded|no configuration)[^\n]*(?:\n\S+:\d+:\d+: [^\n]*)*\n/.exec(
       server.log.slice(before),
@@ -117,6 +129,7 @@ describe("a reload", () => {
     await using server = await ready("socketbox", ["-f", file]);
     const waiting = load({ port, count: 40, atATime: 40 });
     await server.until(/a\): connect: ENOENT[\s\S]*b\): connect: ENOENT/);
+    await settles(() => accepted(port), 40);
     await using _a = await receiver(folder.file("a.other"), "a");
     await using _c = await receiver(folder.file("c"), "c");
     write(file, target("ac"));
@@ -149,8 +162,7 @@ describe("a reload", () => {
       await reload(server);
     }
     expect(await ask(port, "127.0.0.1")).toBe("a");
-    while (descriptors(server.pid) > before) await Bun.sleep(20);
-    expect(descriptors(server.pid)).toBe(before);
+    await settles(() => descriptors(server.pid), before);
   });
 
   test("refuses a bad file whole, with its faults, and goes on with the old", async () => {
@@ -187,7 +199,7 @@ describe("a reload", () => {
     using _other = Bun.listen({ hostname: "::", port: taken, socket: { data() {} } });
     write(file, listen("web", port) + listen("free", await freePort()) + listen("more", taken) + to);
     expect(await reload(server)).toContain(`restart needed: bind [::]:${taken}: EADDRINUSE`);
-    expect(descriptors(server.pid)).toBe(before);
+    await settles(() => descriptors(server.pid), before);
     expect(await ask(port, "127.0.0.1")).toBe("a");
   });
 

@@ -55,8 +55,8 @@ import time
 def drain():
     time.sleep(0.3)
     for _ in range(full): ours.recv(10)
-threading.Thread(target=drain).start()
 before = time.monotonic()
+threading.Thread(target=drain).start()
 with os.fdopen(end, "wb") as file:
     result = call("-s", end, theirs.fileno(), fds=[file, theirs])
 waited = time.monotonic() - before >= 0.3

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { root, testWith } from "../kit/require.ts";
-import { ask, bin, freePort, ready, run, scratch } from "../kit/running.ts";
+import { ask, bin, freePort, PATIENCE_MS, ready, run, scratch } from "../kit/running.ts";
 
 test("with -d and -e the command returns, and the program has the bound socket in the background", async () => {
   using folder = scratch();
@@ -19,10 +19,8 @@ client.sendall(b"from the background\\n")
   const command = ["-d", "-e", "-p", String(port), "python3", "-c", script];
   expect(await run([bin("socketbox"), ...command])).toEqual({ code: 0, out: "" });
   let answer = "";
-  for (let i = 0; i < 500 && !answer; i++) {
+  for (const end = Date.now() + PATIENCE_MS; !answer && Date.now() < end; await Bun.sleep(10))
     answer = await ask(port, "127.0.0.1").catch(() => "");
-    if (!answer) await Bun.sleep(10);
-  }
   expect(answer).toBe("from the background\n");
   expect(readFileSync(folder.file("pid"), "utf8")).toMatch(/^\d+$/);
 });

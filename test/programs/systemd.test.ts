@@ -280,9 +280,13 @@ testWith(root)("SO_REUSEPORT alone is warned of where it would reset connections
 
 /** Stops one acceptor's thread, until the answer ends. */
 async function freezeAcceptor(server: Running): Promise<Running> {
-  const waiting = readdirSync(`/proc/${server.pid}/task`).filter((tid) =>
-    readFileSync(`/proc/${server.pid}/task/${tid}/comm`, "utf8").startsWith("Worker"),
-  );
+  const waiting = readdirSync(`/proc/${server.pid}/task`).filter((tid) => {
+    try {
+      return readFileSync(`/proc/${server.pid}/task/${tid}/comm`, "utf8").startsWith("Worker");
+    } catch {
+      return false; // it has ended meanwhile
+    }
+  });
   const frozen = new Running([tool("test/kit/tracer.c"), "freeze", waiting[0]!]);
   await frozen.until(/frozen/);
   return frozen;

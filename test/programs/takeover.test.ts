@@ -6,7 +6,8 @@ import { FLOW_FD_WORD } from "../../src/native/structs.ts";
 import { Predecessor } from "../../src/programs/takeover.ts";
 import { totals } from "../faults/kit.ts";
 import { program, root, testWith } from "../kit/require.ts";
-import { ask, bin, freePort, Running, ready, run, scratch } from "../kit/running.ts";
+import { ask, bin, freePort, PATIENCE_MS, Running, ready, run, scratch, settles } from "../kit/running.ts";
+import { accepted } from "../kit/sockets.ts";
 import { load, tool } from "../kit/tools.ts";
 import { Client } from "./relay/kit.ts";
 
@@ -53,7 +54,7 @@ function start(folder: Scratch): Promise<Running> {
 async function crowd(server: Running, port: number, count: number) {
   const waiting = load({ port, count, atATime: count });
   await server.until(/its connections wait/);
-  await Bun.sleep(200); // until all have come
+  await settles(() => accepted(port), count);
   return { waiting };
 }
 
@@ -381,7 +382,7 @@ describe("a takeover", () => {
     });
     await server.until(/its connections wait/);
     let log = "";
-    for (let takeovers = 0; takeovers < 40 && !ended; takeovers++) {
+    for (const end = Date.now() + PATIENCE_MS; !ended && Date.now() < end; ) {
       const next = await start(folder);
       await server.ended();
       log += server.log;
@@ -408,6 +409,7 @@ describe("a takeover", () => {
     checked.send("PROXY UNKNOWN\r\nhello");
     half.send("PROXY UNK");
     await first.until(/its connections wait/);
+    await settles(() => accepted(port), 2);
     await using second = await start(folder);
     expect(await first.ended()).toBe(0);
     expect(first.log).toContain("handing over 2 waiting connections");

@@ -82,10 +82,11 @@ export const web: readonly Daemon[] = [
     ...nginxBase,
     name: "nginx, binary upgrade",
     tried: "USR2 and QUIT; it cleans the environment of the new program",
-    // It would ignore USR2 as long as the process that started it is its parent.
+    // It would ignore USR2 as long as the process that started it is its parent, which ends when nginx has seen it.
     prepare: (folder) => {
       const command = nginx("listen 80; listen [::]:80 ipv6only=on;")(folder);
-      return ["sh", "-c", '("$@" & sleep 0.5); exec sleep 600', "sh", "/usr/sbin/nginx", ...command.slice(1)];
+      const start = '("$@" & until [ -s nginx.pid ]; do sleep 0.01; done); exec sleep 600';
+      return ["sh", "-c", start, "sh", "/usr/sbin/nginx", ...command.slice(1)];
     },
     restart: { kind: "upgrade" },
   },

@@ -1,6 +1,6 @@
 /** A receiving socket that somebody else keeps outlives its receiver, and so does what waits in it. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, existsSync } from "node:fs";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { FakeManager, passing } from "../../kit/passed.ts";
 import { program, root, testWith } from "../../kit/require.ts";
 import { ask, bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
@@ -40,13 +40,15 @@ describe("a kept mailbox", () => {
     using kept = boundUnix(box);
     const port = await freePort();
     await using _server = await ready("socketbox", ["-p", String(port), "-S", box]);
-    const args = ["--max", "1", box, "/bin/sh", "-c", "sleep 0.2; echo x"];
+    const wait = `while [ ! -e ${folder.file("go")} ]; do sleep 0.01; done; echo x`;
+    const args = ["--max", "1", box, "/bin/sh", "-c", wait];
     await using first = passing("socketbox-inetd", args, [["box", kept.number]]);
     await first.until(/: ready: /);
     const asked = Array.from({ length: 8 }, () => ask(port, "127.0.0.1"));
     await first.until(/start \d+/);
     first.kill("SIGKILL");
     await first.ended();
+    writeFileSync(folder.file("go"), "");
     await using _second = passing("socketbox-inetd", [box, "/bin/echo", "x"], [["box", kept.number]]);
     // The one that was being served is its child's to finish; all others were still in the queue.
     expect(await Promise.all(asked)).toEqual(Array(8).fill("x\n"));

@@ -12,19 +12,19 @@ NOW = struct.pack("ii", 1, 0)
 
 def listen():
     listener = socket.create_server(("127.0.0.1", TARGET), backlog=1024)
-    listener.settimeout(30)
+    listener.settimeout(60)
     return listener
 
 
 def dial():
-    client = socket.create_connection(("127.0.0.1", RELAY), 30)
-    client.settimeout(30)
+    client = socket.create_connection(("127.0.0.1", RELAY), 60)
+    client.settimeout(60)
     return client
 
 
 def accept(listener):
     target, _ = listener.accept()
-    target.settimeout(30)
+    target.settimeout(60)
     return target
 
 
@@ -262,7 +262,7 @@ def target_answers_and_resets():
             client = socket.socket()
             client.setblocking(False)
             client.connect_ex(("127.0.0.1", RELAY))
-            select.select([client], [], [], 30)
+            select.select([client], [], [], 60)
             client.setblocking(True)
             expect(client.recv(100), b"busy", "down")
             expect_reset(client, "client")
@@ -283,7 +283,7 @@ def full_target_resets():
                     client.send(bytes(1 << 16))
             except BlockingIOError:
                 time.sleep(0.02)
-        client.settimeout(10)
+        client.settimeout(60)
         reset(target)
         expect_reset(client, "client")
 
@@ -313,7 +313,7 @@ def urgent():
         client.shutdown(socket.SHUT_WR)
         poll = select.poll()
         poll.register(target, select.POLLPRI)
-        if not poll.poll(10_000):
+        if not poll.poll(60_000):
             sys.exit("no urgent data came")
         expect(target.recv(1, socket.MSG_OOB), b"!", "urgent")
         expect(target.recv(100), b"before", "before the mark")
@@ -335,7 +335,7 @@ def urgent_and_more():
         client.send(b"!", socket.MSG_OOB)
         client.sendall(b"and after")
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-        target.settimeout(10)
+        target.settimeout(60)
         got = b""
         while len(got) < len("beforeand after"):
             got += target.recv(100)
@@ -360,7 +360,7 @@ def kept():
 
         def hand_over():
             client = socket.create_connection(front.getsockname())
-            client.settimeout(10)
+            client.settimeout(60)
             ours, _ = front.accept()
             box.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [ours.fileno()]))])
             return client, ours
@@ -384,7 +384,7 @@ def unix_client_closes():
     """It has sent all and is gone before the target is reached."""
     filler = []
     with socket.create_server(("127.0.0.1", TARGET), backlog=0) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         for _ in range(3):
             one = socket.socket()
             one.setblocking(False)
@@ -433,7 +433,7 @@ def stuck():
         print("stuck", flush=True)
         signal.sigwait([signal.SIGUSR1])
         for index, (client, target) in enumerate(pairs):
-            client.settimeout(30)
+            client.settimeout(60)
             client.shutdown(socket.SHUT_WR)
             expect(read_all(target)[1], totals[index], "up")
             target.close()

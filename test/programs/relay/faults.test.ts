@@ -64,8 +64,7 @@ describe("a target", () => {
     await using silent = await target("silent", between.target);
     using client = new Client(between.port);
     client.send("unread");
-    await silent.until(/accepted/);
-    await between.relay.until(/^\d+ \[/m);
+    await silent.until(/heard/);
     silent.kill("SIGKILL");
     expect(await client.ends()).toBe("reset");
     expect(await ended(between.relay, 1)).toEqual([

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { LISTENER_DEFAULTS } from "../../../src/config/configuration.ts";
 import { bindListener, listen } from "../../../src/io/listener.ts";
 import { parseAddress } from "../../../src/model/address.ts";
-import { bin, freePort, type Options, ROOT, Running } from "../../kit/running.ts";
+import { bin, freePort, type Options, ROOT, Running, until } from "../../kit/running.ts";
 
 export interface Relayed extends AsyncDisposable {
   readonly relay: Running;
@@ -112,11 +112,10 @@ export function endings(relay: Running): string[] {
 
 /** Waits until that many connections have ended, and says how. */
 export async function ended(relay: Running, count: number): Promise<string[]> {
-  const deadline = Date.now() + 20_000;
-  while (endings(relay).length < count) {
-    if (Date.now() > deadline) throw new Error(`not ${count} ended connections in:\n${relay.log}`);
-    await Bun.sleep(5);
-  }
+  await until(
+    () => endings(relay).length >= count,
+    () => `not ${count} ended connections in:\n${relay.log}`,
+  );
   return endings(relay);
 }
 
@@ -161,6 +160,7 @@ export function named(name: string, port: number): Disposable & { open: number }
 
 /** A client that stays: what it has heard so far, and how it ended. */
 export class Client implements Disposable {
+  connected = false;
   heard = "";
   /** `end`: the other side finished; `reset`: it did not. */
   ending: "end" | "reset" | undefined;
@@ -168,6 +168,9 @@ export class Client implements Disposable {
 
   constructor(port: number, localAddress = "127.0.0.1") {
     this.#socket = connect({ host: "127.0.0.1", port, localAddress, allowHalfOpen: true });
+    this.#socket.on("connect", () => {
+      this.connected = true;
+    });
     this.#socket.on("data", (data) => {
       this.heard += data.toString();
     });
@@ -209,13 +212,5 @@ export class Client implements Disposable {
 
   [Symbol.dispose](): void {
     this.#socket.destroy();
-  }
-}
-
-export async function until(condition: () => boolean, complaint: () => string): Promise<void> {
-  const deadline = Date.now() + 15_000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(complaint());
-    await Bun.sleep(5);
   }
 }

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { EXIT } from "../../../src/programs/host.ts";
 import { python, pythonCommand } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
-import { ask, bin, freePort, must, Running, ready, scratch, threadStatus } from "../../kit/running.ts";
+import { ask, bin, freePort, must, Running, ready, scratch, threadStatus, until } from "../../kit/running.ts";
 import { Client, ended, fromFile, named, relayed, target } from "./kit.ts";
 
 const needsPython = program("python3");
@@ -58,12 +58,12 @@ describe("limits", () => {
 
 describe("time-outs", () => {
   test("--idle-timeout ends what is still, with a reset, and leaves alone what moves", async () => {
-    await using between = await relayed(["--idle-timeout", "300ms"]);
+    await using between = await relayed(["--idle-timeout", "1s"]);
     using _server = named("hi", between.target);
     using idle = new Client(between.port);
     using busy = new Client(between.port);
     await idle.hears("hi");
-    const talk = setInterval(() => busy.send("x"), 30);
+    const talk = setInterval(() => busy.send("x"), 10);
     expect(await idle.ends()).toBe("reset");
     expect(busy.ending).toBeUndefined();
     clearInterval(talk);
@@ -144,6 +144,10 @@ proxy-from = "127.0.0.2"
     using first = new Client(port, "127.0.0.2");
     using second = new Client(port, "127.0.0.2");
     for (const client of [refused, first, second]) client.send("PROXY UNKNOWN\r\nhello");
+    await until(
+      () => [refused, first, second].every(({ connected }) => connected),
+      () => "not all are connected",
+    );
     await relay.until(/pausing: EMFILE; connections wait/);
     await server.stop(); // it has handed over what it had
     relay.kill("SIGTERM");

@@ -5,8 +5,8 @@ import { connect } from "node:net";
 import { parseAddress } from "../../../src/model/address.ts";
 import { encodeProxy } from "../../../src/wire/proxy.ts";
 import { program, testWith } from "../../kit/require.ts";
-import { freePort, Running, scratch } from "../../kit/running.ts";
-import { Client, ended, fromFile, inherited, relayed, until } from "./kit.ts";
+import { freePort, Running, scratch, until } from "../../kit/running.ts";
+import { Client, ended, fromFile, inherited, relayed } from "./kit.ts";
 
 /** HTTP servers that want a PROXY header, and log the client that it names. */
 interface Server {
@@ -29,9 +29,9 @@ const SERVERS: Server[] = [
   log stdout format raw local0
 defaults
   mode http
-  timeout client 5s
-  timeout server 5s
-  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout connect 60s
 frontend f
   bind 127.0.0.1:${port} accept-proxy
   bind unix@${socket} accept-proxy
@@ -161,7 +161,8 @@ async function receiving(folder: string, to: number, settings: string) {
   return { relay, port, [Symbol.asyncDispose]: () => relay[Symbol.asyncDispose]() };
 }
 
-const REQUIRE = 'proxy = "require"\nproxy-from = "127.0.0.0/8"';
+const REQUIRE = 'proxy = "require"\nproxy-from = "127.0.0.0/8"\nproxy-timeout = "1h"';
+const IN_TIME = REQUIRE.replace("1h", "200ms");
 const OPTIONAL = 'proxy = "optional"\nproxy-from = "127.0.0.0/8"\nproxy-timeout = "150ms"';
 
 describe("a received header", () => {
@@ -197,8 +198,8 @@ describe("a received header", () => {
   test("that is required and missing, wrong, cut off or late ends the connection, and the log says which", async () => {
     using folder = scratch();
     using target = await recorder();
-    await using between = await receiving(folder.path, target.port, `${REQUIRE}\nproxy-timeout = "200ms"`);
-    const cases: [string, boolean, string][] = [
+    type Case = readonly [text: string, finish: boolean, expected: string];
+    const patient: Case[] = [
       ["GET / HTTP/1.1\r\n", false, "proxy-header (there is none)"],
       [
         "PROXY TCP4 nonsense\r\n",
@@ -207,17 +208,25 @@ describe("a received header", () => {
       ],
       ["PROXY TCP4 192.0.", true, "proxy-header (the connection ended within it)"],
       ["", true, "proxy-header (the connection ended before it)"],
+    ];
+    const hasty: Case[] = [
       ["PROXY TCP4 192.0.", false, "proxy-timeout"],
       ["", false, "proxy-timeout"],
     ];
-    for (const [index, [text, finish, expected]] of cases.entries()) {
-      using client = new Client(between.port);
-      if (text) client.send(text);
-      if (finish) client.finish();
-      await client.ends();
-      expect((await ended(between.relay, index + 1))[index]).toBe(
-        `${expected}; no target; 0 bytes up, 0 down`,
-      );
+    for (const [settings, cases] of [
+      [REQUIRE, patient],
+      [IN_TIME, hasty],
+    ] as const) {
+      await using between = await receiving(folder.path, target.port, settings);
+      for (const [index, [text, finish, expected]] of cases.entries()) {
+        using client = new Client(between.port);
+        if (text) client.send(text);
+        if (finish) client.finish();
+        await client.ends();
+        expect((await ended(between.relay, index + 1))[index]).toBe(
+          `${expected}; no target; 0 bytes up, 0 down`,
+        );
+      }
     }
     expect(target.got).toHaveLength(0);
   });
@@ -299,9 +308,9 @@ describe("a received header", () => {
         config,
         `defaults
   mode tcp
-  timeout client 5s
-  timeout server 5s
-  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout connect 60s
 listen l
   bind 127.0.0.1:${port}
   server s 127.0.0.1:${between.port} ${option}

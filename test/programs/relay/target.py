@@ -1,10 +1,19 @@
 """A target of one kind: `target.py KIND WHERE`, where WHERE is a port of 127.0.0.1, ADDRESS,PORT, or a Unix path.
 
 full    its backlog is full; after SIGUSR1 it accepts, and answers "welcome" to each
-silent  accepts, and neither reads nor writes
+silent  accepts, and neither reads nor writes; says when it has accepted, and when something has come that it could read
 whoami  answers each with the addresses that it sees, "CLIENT PORT" and closes
 """
-import os, signal, socket, sys
+import os, signal, socket, sys, threading
+
+
+def hear(connection):
+    try:
+        if connection.recv(1, socket.MSG_PEEK):
+            print("heard", flush=True)
+    except ConnectionResetError:
+        pass
+
 
 kind, where = sys.argv[1], sys.argv[2]
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -24,9 +33,9 @@ listener.bind(address)
 listener.listen(0 if kind == "full" else 100)
 kept = []
 if kind == "full":
-    for _ in range(4):
+    for number in range(4):
         filler = socket.socket(family)
-        filler.setblocking(False)
+        filler.setblocking(number == 0)  # there is room for one, and it is there before anybody else comes
         filler.connect_ex(address)
         kept.append(filler)
 print("ready", flush=True)
@@ -48,3 +57,4 @@ while True:
     else:
         kept.append(connection)
         print("accepted", flush=True)
+        threading.Thread(target=hear, args=(connection,), daemon=True).start()

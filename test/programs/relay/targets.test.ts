@@ -4,8 +4,8 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Namespace } from "../../kit/namespace.ts";
 import { program, root, testWith } from "../../kit/require.ts";
-import { ask, bin, freePort, ROOT, type Running, ready, scratch } from "../../kit/running.ts";
-import { Client, ended, endings, fromFile, inherited, named, relayed, target, until } from "./kit.ts";
+import { ask, bin, freePort, must, ROOT, type Running, ready, scratch, until } from "../../kit/running.ts";
+import { Client, ended, endings, fromFile, inherited, named, relayed, target } from "./kit.ts";
 
 const python = program("python3");
 const HERE = join(ROOT, "test/programs/relay");
@@ -119,7 +119,7 @@ async function askInside(
   const from = source === undefined ? "" : `, source_address=("${source}", 0)`;
   const script = `
 import socket
-s = socket.create_connection(("${address}", ${port}), 20${from})
+s = socket.create_connection(("${address}", ${port}), 60${from})
 heard = b""
 while piece := s.recv(1000): heard += piece
 print(heard.decode(), *s.getsockname()[:2])`;
@@ -135,6 +135,9 @@ describe("names", () => {
     await using neighbour = await Namespace.local();
     await inside.connect(neighbour, "inside", "neighbour");
     await inside.ip("addr add 2001:db8::2/64 dev to-neighbour nodad");
+    // It would be given up after three seconds otherwise; so it never is, and whoever waits for it waits for ever.
+    const tries = "/proc/sys/net/ipv6/neigh/to-neighbour/mcast_solicit";
+    await must(inside.command("sh", "-c", `echo 1000000 >${tries}`));
     writeFileSync(folder.file("hosts"), "2001:db8::1 dual.test\n127.0.0.1 dual.test\n");
     await using _target = await target("whoami", 8080, (words) => inside.command(...words));
     const mount = `mount --bind ${folder.file("hosts")} /etc/hosts && exec "$@"`;
@@ -146,14 +149,10 @@ describe("names", () => {
       mount,
       "sh",
       bin("socketbox-relay"),
-      "--to",
-      "dual.test:8080",
+      ...["--to", "dual.test:8080", "--connect-timeout", "1h"],
     ];
     await using relay = await listening(inside, "127.0.0.1", 8081, ...command);
-    const start = performance.now();
     expect(await askInside(inside, "127.0.0.1", 8081)).toMatch(/^127\.0\.0\.1 \d+ /);
-    // The dead one fails after three seconds of looking for a neighbour; it must not be waited for.
-    expect(performance.now() - start).toBeLessThan(2500);
     await ended(relay, 1);
     expect(endings(relay)[0]).toStartWith("closed; to [::ffff:127.0.0.1]:8080;");
   });
@@ -249,7 +248,7 @@ describe("a source", () => {
     const relay = [bin("socketbox-relay"), "--to", "10.2.0.3:8080", "--source", "client", "--user", "65534"];
     await using running = await listening(middle, "10.1.0.2", 8081, ...relay);
     expect(await askInside(client, "10.1.0.2", 8081)).toMatch(/^10\.1\.0\.1 \d+ 10\.1\.0\.1 \d+$/);
-    expect(running.log).toContain("closed; to [::ffff:10.2.0.3]:8080");
+    await running.until(/closed; to \[::ffff:10\.2\.0\.3\]:8080/);
   });
 });
 
