@@ -10,7 +10,7 @@ const VISIT = `
 import socket, sys
 for line in sys.stdin:
     address, port = line.split()
-    with socket.create_connection((address, int(port)), 10) as connection:
+    with socket.create_connection((address, int(port)), 60) as connection:
         mine = connection.getsockname()
         print(mine[0], mine[1], connection.makefile().readline().strip())
 `;

@@ -156,11 +156,11 @@ describe("the queue", () => {
 
   test("is bounded in age: whoever has waited too long is given up, by whether somebody is there", () => {
     const way = to("r", { waitMs: 1000 });
+    const before = now();
     const ids = hand(way, 2);
-    const time = now();
-    way.delivery.tick(time + 900);
+    way.delivery.tick(before + 999);
     expect(way.told.gaveUp).toEqual([]);
-    way.delivery.tick(time + 1001);
+    way.delivery.tick(now() + 1001);
     expect(way.told.gaveUp).toEqual(gone(ids, "no-receiver"));
     mailbox("r");
     const late = hand(way, RECEIVER_QUEUE + 2).slice(-2);
@@ -171,9 +171,10 @@ describe("the queue", () => {
 
   test("takes other settings at once, and what waits goes on waiting by them", () => {
     const way = to("r", { waitMs: 1000 });
+    const before = now();
     const ids = hand(way, 2);
     way.delivery.retarget({ ...way.target, waitMs: 5000 });
-    way.delivery.tick(now() + 4000);
+    way.delivery.tick(before + 4000);
     expect(way.told.gaveUp).toEqual([]);
     way.delivery.tick(now() + 5001);
     expect(way.told.gaveUp).toEqual(gone(ids, "no-receiver"));
@@ -193,13 +194,14 @@ describe("the queue", () => {
   test("gives up by its whole age what has waited elsewhere before, wherever in the queue it is", () => {
     const way = to("r", { waitMs: 1000 });
     const [young, old, older] = [ground.connection(), ground.connection(), ground.connection()];
+    const time = now();
     way.delivery.add(young.flow, 0, 0);
-    way.delivery.add(old.flow, 0, 0, now() - 500);
-    way.delivery.add(older.flow, 0, 0, now() - 990);
+    way.delivery.add(old.flow, 0, 0, time - 500);
+    way.delivery.add(older.flow, 0, 0, time - 990);
     way.delivery.flush();
-    way.delivery.tick(now() + 400);
+    way.delivery.tick(time + 400);
     expect(way.told.gaveUp).toEqual(gone([older.id], "no-receiver"));
-    way.delivery.tick(now() + 600);
+    way.delivery.tick(time + 600);
     expect(way.told.gaveUp).toEqual(gone([older.id, old.id], "no-receiver"));
     expect(way.told.waiting).toBe(1);
   });

@@ -1,5 +1,5 @@
 /** Several deliveries of one target, moved by hand: who gets what, without a server around them. */
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { Deliveries } from "../../src/io/deliveries.ts";
 import { type Fd, liveFds } from "../../src/io/fd.ts";
@@ -101,12 +101,15 @@ test("with fallback, what waits for one that takes nothing goes to the first tha
 
 test("spread finds siblings that come, leaves those that go, and does not ask twice within 100 ms", async () => {
   const a = mailbox("a");
+  const clock = spyOn(performance, "now").mockReturnValue(performance.now());
   const { deliveries, told } = pool("a", { spread: true });
   hand(deliveries, 1);
   const one = mailbox("a.1");
   const last = mailbox("a.64");
   mailbox("a.65"); // beyond the last
+  clock.mockReturnValue(performance.now() + 99);
   hand(deliveries, 1);
+  clock.mockRestore();
   expect(told.siblings).toEqual([]);
   expect(taken(a)).toHaveLength(2);
   while (told.siblings.length < 2) {

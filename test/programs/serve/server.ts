@@ -40,7 +40,7 @@ export async function seenBy(receiver: Running, count: number): Promise<Seen[]> 
 export async function askIn(host: Namespace, address: string, port: number): Promise<string> {
   const script = `
 try:
-    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as client:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 60) as client:
         print(read_all(client), end="")
 except ConnectionRefusedError:
     print("refused", end="")`;
