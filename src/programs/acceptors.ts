@@ -81,9 +81,6 @@ export class Acceptors {
 
   serve({ table, strict, sources, numbers, adopted }: Service): void {
     this.#numbers = numbers;
-    // Before anybody is served: a server that is told to stop from then on must not just drop dead.
-    for (const signal of ["SIGTERM", "SIGINT"] as const)
-      this.#host.onSignal(signal, () => this.stop(EXIT.ok));
     const most = native.sb_raise_nofile();
     const waitingMax = Math.max(
       1,

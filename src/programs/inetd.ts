@@ -7,7 +7,7 @@ import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } fro
 import { LimitedLog } from "../io/limited-log.ts";
 import { ANYBODY, adoptMailbox, bindMailbox, type Mailbox, receive, registerMailbox } from "../io/mailbox.ts";
 import { EVENT, Reactor, type Timer, type Watch } from "../io/reactor.ts";
-import { onSignals } from "../io/signals.ts";
+import { CaughtSignals, type SignalName, signalMask } from "../io/signals.ts";
 import {
   type Child,
   findProgram,
@@ -29,6 +29,7 @@ import { FLOW_WORDS, flowOf } from "../routing/record.ts";
 import type { StrictMode } from "../wire/handoff.ts";
 import { childEnvironment, EXIT, Failure, type Host, strictMode } from "./host.ts";
 import { type PerSource, type Rate, RateWindow, SourceCounts } from "./limits.ts";
+import { removePath } from "./paths.ts";
 
 export interface InetdOptions {
   /** Where connections come from: a path to bind, or a slot of the server there. */
@@ -70,17 +71,27 @@ export function inetd(host: Host, options: InetdOptions): number {
   const started = startedWith(host.env.SOCKETBOX_STARTED);
   const { path, slot } = options;
   withhold(inheritedFds());
+  using resources = new DisposableStack();
+  const catchSignals = () => resources.use(new CaughtSignals(stopSignals(started)));
+  // Before there is a path, so that none is left behind; but a server that does not answer can be interrupted.
+  const early = slot === undefined ? catchSignals() : undefined;
   using mailbox = openMailbox(host, options);
+  const signals = early ?? catchSignals();
   const manager = Manager.connect(host.env, host.log);
   assumeIdentity(resolveIdentity(options.identity), { confine: false });
   const program = findProgram(options.command[0]!, host.env.PATH);
   using server = new Inetd(host, options, mailbox, program, strict, started);
-  const code = server.run(() => {
+  const code = server.run(signals, () => {
     host.log(`ready: ${slot === undefined ? path : `slot ${slot} of ${path}`} to ${program}`);
     manager?.say("READY=1");
   });
   manager?.say("STOPPING=1");
   return code;
+}
+
+/** What tells us to stop; nohup(1) has SIGHUP ignored, and so it stays. */
+function stopSignals({ ignored }: StartedWith): SignalName[] {
+  return ignored & signalMask(["SIGHUP"]) ? ["SIGTERM", "SIGINT"] : ["SIGTERM", "SIGINT", "SIGHUP"];
 }
 
 /** Bound, registered, or, where a service manager keeps the socket, taken from it. */
@@ -147,12 +158,10 @@ class Inetd implements Disposable {
   }
 
   /** `announce` says that we are ready. Returns the exit code. */
-  run(announce: () => void): number {
-    using _signals = onSignals(this.#reactor, {
-      SIGTERM: () => this.#stop(),
-      SIGINT: () => this.#stop(),
-    });
-    announce(); // not before: a signal would end us without a word, and leave the path behind
+  run(signals: CaughtSignals, announce: () => void): number {
+    const stop = () => this.#stop();
+    signals.handle(this.#reactor, { SIGTERM: stop, SIGINT: stop, SIGHUP: stop });
+    announce();
     this.#resume();
     this.#reactor.run();
     for (const { fd, flow } of this.#held) this.#refuse(fd, flow, "shutdown");
@@ -349,9 +358,7 @@ class Inetd implements Disposable {
     this.#stopping = true;
     this.#done = this.mailbox.kept;
     this.host.log(`stopping: ${this.#done ? "what has come is for the next one" : "taking what has come"}`);
-    const errno = this.mailbox.remove();
-    if (errno)
-      this.host.log(`remove ${this.options.path}: ${errnoName(errno)}; whoever binds it next takes it over`);
+    removePath(this.host, { path: this.options.path, remove: this.mailbox.remove });
     this.mailbox.refuse();
     this.#watch?.cancel();
     this.#watch = undefined;

@@ -17,6 +17,7 @@ import { FLOW_WORDS } from "../routing/record.ts";
 import { decodeRegistration, REGISTERED, REGISTRATION_BYTES } from "../wire/registration.ts";
 import type { Host } from "./host.ts";
 import type { Lookout } from "./lookout.ts";
+import { removePath } from "./paths.ts";
 
 /** How long a client may take to say what it wants. */
 const PATIENCE_MS = 5000;
@@ -78,6 +79,7 @@ function ruleOf({ slots, users, takeover }: Allowance): Rule {
 export type Hold = (slot: number, path: string, fd: number | undefined) => void;
 
 export class Registrar {
+  readonly #host: Host;
   readonly #log: LimitedLog;
   readonly #lookout: Lookout;
   readonly #hold: Hold;
@@ -87,6 +89,7 @@ export class Registrar {
   readonly #holders = new Map<number, Client>();
 
   constructor(host: Host, lookout: Lookout, hold: Hold) {
+    this.#host = host;
     this.#log = new LimitedLog(host.log, (ms, run) => void setTimeout(run, ms).unref());
     this.#lookout = lookout;
     this.#hold = hold;
@@ -260,10 +263,10 @@ export class Registrar {
     return this.#registries.find(({ settings }) => settings.path === path);
   }
 
-  #close(socket: BoundUnix, removePath: boolean): void {
+  #close(socket: BoundUnix, removing: boolean): void {
     this.#watches.get(socket)?.cancel();
     this.#watches.delete(socket);
-    if (removePath) socket.remove();
+    if (removing) removePath(this.#host, socket);
     socket.fd.close();
   }
 }

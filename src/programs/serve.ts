@@ -8,10 +8,11 @@ import { Fd } from "../io/fd.ts";
 import { assumeIdentity, type IdentityRequest, lookUpUser, resolveIdentity } from "../io/identity.ts";
 import { boundTo } from "../io/listener.ts";
 import { registerMailbox } from "../io/mailbox.ts";
+import type { SignalName } from "../io/signals.ts";
 import { isUnixSocket } from "../io/socket.ts";
 import { exec, findProgram, inheritedFds, passOn, startedWith } from "../io/spawn.ts";
 import { passedSockets } from "../io/systemd.ts";
-import { adoptUnix } from "../io/unix.ts";
+import { adoptUnix, type BoundUnix } from "../io/unix.ts";
 import { formatReceiver, type Target } from "../model/target.ts";
 import { native } from "../native/library.ts";
 import { Acceptors } from "./acceptors.ts";
@@ -29,6 +30,7 @@ import {
   reopenListeners,
 } from "./listeners.ts";
 import { Lookout } from "./lookout.ts";
+import { removePath } from "./paths.ts";
 import { directPlan, listenersOf, type Plan, planOf, type ServeOptions } from "./plan.ts";
 import { openRegistry, Registrar, type Registry } from "./registry.ts";
 import { Server } from "./server.ts";
@@ -46,7 +48,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const strict = strictMode(host);
   const inherited = inheritedFds();
   const ready = prepareReady(host);
-  const hangups = options.exec ? undefined : new Hangups(host);
+  const hangups = options.exec ? undefined : new EarlySignals(host, ["SIGHUP"]);
   const numbers = new ListenerNumbers();
 
   // TOML says where to listen and as whom, so it has to be read first. The line format says neither, and is opened
@@ -69,11 +71,14 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const { listeners, removed } = mailbox ? NO_LISTENERS : bindListeners(options, planned, given, binding);
   warnOfReusePort(host, listeners);
   warnOfOutranked(host, options, planned);
-  const registries = openRegistries(host, planned, given);
-  const takeover =
-    options.takeover === undefined ? undefined : openTakeover(options.takeover, found?.takeover);
   if (!options.direct) file ??= new SourceFile(options.config);
   const text = planned || !file ? "" : file.read();
+  // From here on there are paths to take away again, whatever ends us.
+  const stops = new EarlySignals(host, ["SIGTERM", "SIGINT"]);
+  using made = new DisposableStack();
+  const registries = openRegistries(host, planned, given, made);
+  const takeover =
+    options.takeover === undefined ? undefined : openTakeover(host, options.takeover, found?.takeover, made);
 
   const acceptors = await Acceptors.start(host, workers);
   const lookout = planned || takeover ? await Lookout.start() : undefined;
@@ -124,28 +129,31 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   if (takeover && lookout) new Succession(host, lookout, takeover, server);
   const status = describe(options, plan, listeners);
   server.begin(status);
-  hangups?.handle(() => server.hangUp());
+  made.move(); // the end of the server takes them away
   host.log(`ready: ${status}`);
   ready();
-  const code = await server.end();
-  if (!server.handedOver) takeover?.remove();
+  const end = server.end();
+  hangups?.handle(() => server.hangUp());
+  stops.handle(() => acceptors.stop(EXIT.ok));
+  const code = await end;
+  if (takeover && !server.handedOver) removePath(host, takeover);
   return code;
 }
 
-/** SIGHUP from the first moment on: one that comes before there is anything to reload is remembered. */
-class Hangups {
-  #came = false;
+/** Signals that come before there is anything to do about them: they are remembered. */
+class EarlySignals {
+  #came = 0;
   #handle = () => {
-    this.#came = true;
+    this.#came++;
   };
 
-  constructor(host: Host) {
-    host.onSignal("SIGHUP", () => this.#handle());
+  constructor(host: Host, names: readonly SignalName[]) {
+    for (const name of names) host.onSignal(name, () => this.#handle());
   }
 
   handle(handle: () => void): void {
     this.#handle = handle;
-    if (this.#came) handle();
+    for (; this.#came > 0; this.#came--) handle();
   }
 }
 
@@ -156,8 +164,9 @@ function findPredecessor({ takeover }: ServeOptions, { user }: IdentityRequest):
   return Predecessor.find(takeover, uids);
 }
 
-function openTakeover(path: string, bound: Fd | undefined) {
-  return bound ? adoptUnix(path, bound) : bindTakeover(path);
+function openTakeover(host: Host, path: string, bound: Fd | undefined, made: DisposableStack): BoundUnix {
+  if (bound) return adoptUnix(path, bound);
+  return made.adopt(bindTakeover(path), (takeover) => removePath(host, takeover));
 }
 
 /** `-s` and `-P` outrank whatever else says where to listen, as in the original, but not in silence. */
@@ -233,13 +242,19 @@ function migratesRequests(): boolean {
   }
 }
 
-function openRegistries(host: Host, planned: Plan | undefined, given: Given): Registry[] {
+function openRegistries(
+  host: Host,
+  planned: Plan | undefined,
+  given: Given,
+  made: DisposableStack,
+): Registry[] {
   const left = new Map(given.registries);
   const registries = planned?.registries.map((settings) => {
     const { path } = settings;
     const fd = left.get(path);
     left.delete(path);
-    return openRegistry(settings, fd && adoptUnix(path, fd));
+    if (fd) return openRegistry(settings, adoptUnix(path, fd));
+    return made.adopt(openRegistry(settings), ({ socket }) => removePath(host, socket));
   });
   for (const [path, fd] of left) {
     host.log(`the registry at ${path} is no longer wanted`);

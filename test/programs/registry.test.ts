@@ -4,6 +4,7 @@ import { chmodSync, existsSync, statSync, writeFileSync } from "node:fs";
 import { Fd } from "../../src/io/fd.ts";
 import { SOCK } from "../../src/io/socket.ts";
 import { cString, native } from "../../src/native/library.ts";
+import { EXIT } from "../../src/programs/host.ts";
 import { encodeRegistration } from "../../src/wire/registration.ts";
 import { program, root, testWith } from "../kit/require.ts";
 import {
@@ -288,5 +289,49 @@ describe("a chain", () => {
     }
     await using _last = await ready("socketbox", args);
     expect(await outcome).toMatchObject({ served: 2_000, closed: 0, reset: 0, stuck: 0 });
+  });
+});
+
+describe("the path of a registry", () => {
+  test("is taken away when the server is told to stop before it is ready", async () => {
+    using folder = scratch();
+    const registry = folder.file("registry");
+    await using server = new Running([bin("socketbox"), "-f", configuration(folder, 0, anyone)]);
+    while (!existsSync(registry)) await Bun.sleep(0);
+    expect(await server.stop()).toBe(0);
+    expect(existsSync(registry)).toBe(false);
+  });
+
+  test("is taken away when the server cannot go on after it was bound", async () => {
+    using folder = scratch();
+    const file = configuration(folder, 0, anyone);
+    writeFileSync(file, '[[route]]\nport = 1\nto = "fd:77"\n', { flag: "a" });
+    const { code, out } = await run([bin("socketbox"), "-f", file]);
+    expect(out).toContain("descriptor 77 is not an inherited Unix socket");
+    expect(code).toBe(EXIT.refused);
+    expect(existsSync(folder.file("registry"))).toBe(false);
+  });
+
+  testWith(root, program("setpriv"))("is taken away when it cannot have the owner it should", async () => {
+    using folder = scratch();
+    chmodSync(folder.path, 0o777);
+    const file = configuration(folder, 0, `owner = "root"\n${anyone}`);
+    const command = ["setpriv", "--reuid", "nobody", "--clear-groups", bin("socketbox"), "-f", file];
+    const { code, out } = await run(command);
+    expect(out).toContain(`owner of ${folder.file("registry")}: EPERM`);
+    expect(code).toBe(EXIT.system);
+    expect(existsSync(folder.file("registry"))).toBe(false);
+  });
+
+  testWith(root)("stays where the server may no longer remove it, and that is said", async () => {
+    using folder = scratch();
+    const user = await ready("socketbox", ["-u", "nobody", "-f", configuration(folder, 0, anyone)]);
+    await using _user = user;
+    expect(await user.stop()).toBe(0);
+    const stays = "; whoever binds it next takes it over";
+    expect(user.log).toContain(`remove ${folder.file("registry")}: EACCES${stays}`);
+    await using jailed = await ready("socketbox", ["-x", "/proc", "-f", configuration(folder, 0, anyone)]);
+    expect(await jailed.stop()).toBe(0);
+    expect(jailed.log).toContain(`remove ${folder.file("registry")}: ENOENT${stays}`);
   });
 });

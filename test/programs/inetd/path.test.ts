@@ -4,7 +4,7 @@ import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "n
 import { EXIT } from "../../../src/programs/host.ts";
 import { python, pythonOutput } from "../../kit/python.ts";
 import { Running, run, scratch } from "../../kit/running.ts";
-import { askThrough, INETD, inetd, sh, testPython } from "./inetd.ts";
+import { askThrough, INETD, inetd, sh, testPython, testRoot } from "./inetd.ts";
 
 describe("the path", () => {
   testPython("has mode 0660 from the first instant, whatever the umask", async () => {
@@ -92,6 +92,40 @@ print(modes)`;
       expect(await all[winner]!.stop()).toBe(0);
     },
   );
+
+  testPython("is removed, and never left behind, whenever the signal comes", async () => {
+    using folder = scratch();
+    const path = folder.file("s");
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+      for (const wait of [0, 1, 2, 4]) {
+        await using server = new Running([INETD, path, "/bin/true"]);
+        while (!existsSync(path)) await Bun.sleep(0);
+        await Bun.sleep(wait);
+        server.kill(signal);
+        expect([signal, wait, await server.ended()]).toEqual([signal, wait, 0]);
+        expect(existsSync(path)).toBe(false);
+      }
+    }
+  });
+
+  testPython("stays, with inetd, where SIGHUP is ignored (nohup)", async () => {
+    using folder = scratch();
+    const path = folder.file("s");
+    await using server = new Running(sh(`trap '' HUP; exec ${INETD} ${path} /bin/echo here`));
+    await server.until(/: ready: /);
+    server.kill("SIGHUP");
+    expect(await askThrough(path)).toBe("here\n");
+    expect(await server.stop()).toBe(0);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  testRoot("stays where inetd may no longer remove it, and that is said", async () => {
+    using folder = scratch();
+    const path = folder.file("s");
+    await using server = await inetd(path, "true", ["-u", "nobody"]);
+    expect(await server.stop()).toBe(0);
+    expect(server.log).toContain(`remove ${path}: EACCES; whoever binds it next takes it over`);
+  });
 
   testPython("is removed at the end only while it is our own", async () => {
     using folder = scratch();
