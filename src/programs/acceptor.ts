@@ -10,9 +10,9 @@ import { Headers } from "../io/headers.ts";
 import { Journal } from "../io/journal.ts";
 import { ANYBODY, receive } from "../io/mailbox.ts";
 import { Patience } from "../io/patience.ts";
-import { EVENT, Reactor, type Watch } from "../io/reactor.ts";
+import { EVENT, Reactor, type Timer, type Watch } from "../io/reactor.ts";
 import type { Reason } from "../model/reason.ts";
-import { ERRNO } from "../native/errno.ts";
+import { ERRNO, SysError } from "../native/errno.ts";
 import { native } from "../native/library.ts";
 import { FLOW_FD_WORD } from "../native/structs.ts";
 import { route } from "../routing/match.ts";
@@ -29,6 +29,9 @@ const PAUSE_MS = 50;
 
 /** What a call of the kernel may be short of for a while. */
 const SHORT_OF: ReadonlySet<number> = new Set([ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOBUFS, ERRNO.ENOMEM]);
+
+/** Accepting goes on once it has not paused for so long: while it does now and then, that is no news. */
+const CALM_MS = 1000;
 
 /** After this many batches of one connection, only every so manieth call asks whether more have come. */
 const LONELY = 8;
@@ -63,8 +66,9 @@ class Acceptor {
   readonly #wake: Fd;
   #sources: OpenSource[] = [];
   #paused = false;
-  /** What the last pause was for, until accepting has worked again; `undefined` while all is well. */
-  #trouble: number | undefined;
+  /** What the last pauses were for, each of which has been told; none while all is well. */
+  readonly #troubles = new Set<number>();
+  #calm: Timer | undefined;
   #stopping = false;
   /** Somebody else may be about to go on with what waited: the process must be there until that is settled. */
   #released = false;
@@ -122,9 +126,15 @@ class Acceptor {
     if (!this.#paused) this.#watch(open);
   }
 
+  /** Pauses when there is no room in epoll for it. */
   #watch(open: OpenSource): void {
     const events = open.source.shared ? EVENT.in | EVENT.exclusive : EVENT.in;
-    open.watch = this.#reactor.watch(open.source.fd, events, () => this.#take(open.source));
+    try {
+      open.watch = this.#reactor.watch(open.source.fd, events, () => this.#take(open.source));
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#pause(error.errno);
+    }
   }
 
   /** The heart: one batch of connections is taken, matched, and handed off. Returns how many there were, or -errno. */
@@ -147,13 +157,12 @@ class Acceptor {
       return count;
     }
     this.#ones = count === 1 ? this.#ones + 1 : 0;
-    if (count > 0 && this.#trouble !== undefined) this.#recovered();
     this.#counters.add("accepted", count);
     this.#patience.took(count);
     if (this.#proxied.size > 0) this.#forgetProxied(flows, count);
     for (const [at, ends] of told) this.#proxied.set(fdOf(flows, at), ends);
     this.#handOff(flows, source.proxy ? this.#readHeaders(flows, count, source) : count, source.listener);
-    if (this.#counters.get("waiting") >= this.#waitingMax) this.#pause(0);
+    if (this.#isFull()) this.#pause(0);
     return count;
   }
 
@@ -219,6 +228,10 @@ class Acceptor {
     return Math.max(1, this.#waitingMax - this.#counters.get("waiting"));
   }
 
+  #isFull(): boolean {
+    return this.#counters.get("waiting") >= this.#waitingMax;
+  }
+
   #refuse(reason: Reason, flows: Uint32Array, at: number, listener: number): void {
     native.sb_close(fdOf(flows, at));
     this.#gaveUp(reason, "", flows, at, listener);
@@ -249,8 +262,9 @@ class Acceptor {
   #pause(errno: number): void {
     if (this.#paused) return;
     this.#paused = true;
-    if (this.#trouble !== errno) this.#report({ kind: "paused", errno });
-    this.#trouble = errno;
+    this.#calm?.cancel();
+    if (!this.#troubles.has(errno)) this.#report({ kind: "paused", errno });
+    this.#troubles.add(errno);
     for (const open of this.#sources) {
       open.watch?.cancel();
       open.watch = undefined;
@@ -264,11 +278,12 @@ class Acceptor {
       return;
     }
     this.#paused = false;
-    for (const open of this.#sources) this.#watch(open);
+    this.#calm = this.#reactor.after(CALM_MS, () => this.#recovered());
+    for (const open of this.#sources) if (!this.#paused) this.#watch(open);
   }
 
   #recovered(): void {
-    this.#trouble = undefined;
+    this.#troubles.clear();
     this.#report({ kind: "resumed" });
   }
 
@@ -357,8 +372,9 @@ class Acceptor {
     this.#drainOn(open);
   }
 
+  /** Who would find no room to wait stays in the backlog here, too. */
   #drainOn(open: OpenSource): void {
-    const count = this.#take(open.source);
+    const count = this.#isFull() ? -ERRNO.ENOBUFS : this.#take(open.source);
     if (count > 0 || SHORT_OF.has(-count)) {
       this.#reactor.after(count > 0 ? 0 : PAUSE_MS, () => this.#drainOn(open));
       return;

@@ -1,6 +1,6 @@
 /** A server short of descriptors, and what befalls connections while they wait in it. */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Namespace } from "../kit/namespace.ts";
 import { program, root, testWith } from "../kit/require.ts";
 import { bin, freePort, must, Running, ready, scratch } from "../kit/running.ts";
@@ -23,6 +23,57 @@ describe("a server without a free descriptor", () => {
     expect(await clients).toMatchObject(allServed(1000));
     await server.until(/accepting goes on/);
     expect(await totals(server)).toEqual({ accepted: 1000, delivered: 1000 });
+  });
+
+  test("says so once, however often it pauses until there is room for all", async () => {
+    using folder = scratch();
+    await using _slow = await receiver("-d", "1000", folder.file("r"));
+    const port = await freePort();
+    const start = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", bin("socketbox"), "-p", String(port)];
+    await using server = new Running([...start, "-l", "::ffff:127.0.0.1", "-S", folder.file("r")]);
+    await server.until(/: ready: /);
+    expect(await load({ port, count: 1000, atATime: 200 })).toMatchObject(allServed(1000));
+    await server.until(/accepting goes on/);
+    expect(server.log.match(/accepting/g)).toHaveLength(2);
+  });
+
+  test("that is told to stop lets them be accepted as there is room, and gives none up", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const start = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", bin("socketbox"), "-p", String(port)];
+    await using server = new Running([...start, "-l", "::ffff:127.0.0.1", "-S", folder.file("r")]);
+    await server.until(/: ready: /);
+    const clients = load({ port, count: 300, atATime: 300 });
+    await server.until(/accepting pauses/);
+    await Bun.sleep(200);
+    server.kill("SIGTERM");
+    await Bun.sleep(200);
+    await using _late = await receiver(folder.file("r"));
+    expect(await clients).toMatchObject(allServed(300));
+    expect(await totals(server)).toEqual({ accepted: 300, delivered: 300 });
+  });
+
+  // The first that is to be watched, and, after the pause, the first of all.
+  testWith(program("strace"))("short of room in epoll for a listener pauses, and goes on", async () => {
+    using folder = scratch();
+    await using _receiver = await receiver(folder.file("r"));
+    const port = await freePort();
+    const file = folder.file("c.toml");
+    const text = `[[route]]\nto = "unix:${folder.file("r")}"\n[[listen]]\nname = "a"\nport = ${port}\n`;
+    writeFileSync(file, text);
+    await using server = await ready("socketbox", ["-f", file]);
+    expect(await load({ port, count: 1, atATime: 1 })).toMatchObject(allServed(1));
+    const inject = ["-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=1..3+2"];
+    await using tracer = new Running(["strace", ...inject, "-p", acceptorThread(server.pid)]);
+    await tracer.until(/attached/);
+    const other = await freePort();
+    writeFileSync(file, `${text}[[listen]]\nname = "b"\nport = ${other}\n`);
+    server.kill("SIGHUP");
+    await server.until(/accepting pauses: ENOSPC/);
+    expect(await load({ port: other, count: 10, atATime: 10 })).toMatchObject(allServed(10));
+    await server.until(/accepting goes on/);
+    expect(await load({ port, count: 10, atATime: 10 })).toMatchObject(allServed(10));
+    expect(await totals(server)).toEqual({ accepted: 21, delivered: 21 });
   });
 
   test("still reaches a receiver that comes late", async () => {
@@ -143,3 +194,9 @@ describe("while connections wait", () => {
     expect(await totals(server)).toEqual({ accepted: 100, delivered: 100 });
   });
 });
+
+/** Of the first acceptor: it is the first Worker that a server starts. */
+function acceptorThread(pid: number): string {
+  const threads = readdirSync(`/proc/${pid}/task`).sort((a, b) => Number(a) - Number(b));
+  return threads.find((id) => readFileSync(`/proc/${pid}/task/${id}/comm`, "utf8") === "Worker\n")!;
+}
