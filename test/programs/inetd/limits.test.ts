@@ -169,10 +169,13 @@ starts = sorted(int(ask(client).rpartition(")")[2].split()[19]) for client, _ in
 window = hertz * 200 // 1000
 shortest = min(b - a for a, b in zip(starts, starts[200:]))
 # Two starts a window apart may be cut to one tick less.
-say(served=len(starts), kept=shortest >= window - 1)`;
-      expect(said(await pythonOutput(script, folder.file("s")))).toEqual([{ served: 2000, kept: true }]);
+say(served=len(starts), kept=shortest >= window - 1, slow=shortest > 2 * window)`;
+      const out = await pythonOutput(script, folder.file("s"));
+      const [result] = said<{ served: number; kept: boolean; slow: boolean }>(out);
+      expect(result).toMatchObject({ served: 2000, kept: true });
       await server.stop(); // its log is whole now
-      expect(server.log).toContain("pausing: limit (--rate); connections wait");
+      // A machine may be too slow for it.
+      if (!result!.slow) expect(server.log).toContain("pausing: limit (--rate); connections wait");
       expect(server.log).not.toContain("given up");
     },
   );
