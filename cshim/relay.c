@@ -72,6 +72,15 @@ int sb_relay_leave(struct sb_relay *relays, int slot) {
     return close(target) < 0 ? -errno : 0;
 }
 
+/* It takes nothing any more, and may have said something before. */
+static void target_failed(struct sb_relay *relay, int error) {
+    relay->up.state = SB_WAY_BROKEN;
+    if (relay->error)
+        return;
+    relay->error = error;
+    relay->culprit = relay->down.from;
+}
+
 /* A reset instead of a connection is ECONNREFUSED (tcp(7)); these are of one that stood. Whoever has answered
  * before is heard to the end; asking for the error has taken it, so that it is noted here. */
 static bool has_answered_and_reset(struct sb_relay *relay, int error) {
@@ -79,9 +88,7 @@ static bool has_answered_and_reset(struct sb_relay *relay, int error) {
     if ((error != ECONNRESET && error != EPIPE) ||
         recv(relay->down.from, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
         return false;
-    relay->up.state = SB_WAY_BROKEN;
-    relay->error = error;
-    relay->culprit = relay->down.from;
+    target_failed(relay, error);
     return true;
 }
 
@@ -154,9 +161,12 @@ int sb_relay_events(int epoll, struct sb_relay *relays, const struct sb_event *e
     return told;
 }
 
-/* Lets a held connection go. Returns its news (enum sb_relay_news). */
-int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes) {
+/* Lets a held connection go. Where writing to its target failed with `error`, that is only heard to the end.
+ * Returns its news (enum sb_relay_news). */
+int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int error) {
     struct sb_relay *relay = &relays[slot];
+    if (error)
+        target_failed(relay, error);
     start(epoll, relay, slot, pipes);
     int news = (int)relay->told;
     relay->told = 0;

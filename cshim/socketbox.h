@@ -200,7 +200,7 @@ SB_EXPORT int sb_relay_join(int epoll, struct sb_relay *relays, int slot, int ta
 SB_EXPORT int sb_relay_leave(struct sb_relay *relays, int slot);
 SB_EXPORT int sb_relay_events(int epoll, struct sb_relay *relays, const struct sb_event *events, int count,
                               struct sb_pipes *pipes, uint32_t *slots);
-SB_EXPORT int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes);
+SB_EXPORT int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int error);
 SB_EXPORT int sb_relay_close(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int reset,
                              int shared);
 

@@ -96,10 +96,13 @@ export class Relays implements Disposable {
     native.sb_relay_leave(this.#table, slot);
   }
 
-  /** Lets a held connection move. Its news is told at once. */
-  move(slot: number): void {
+  /**
+   * Lets a held connection move. Its news is told at once. With an `errno` its target takes nothing any more, and is
+   * only heard to the end.
+   */
+  move(slot: number, errno: number): void {
     this.#limitPipes();
-    const news = native.sb_relay_move(this.#reactor.epoll, this.#table, slot, this.#pipes);
+    const news = native.sb_relay_move(this.#reactor.epoll, this.#table, slot, this.#pipes, errno);
     if (news > 0) this.#deciders[slot]?.tell(news);
   }
 

@@ -9,6 +9,7 @@ import type { Names } from "../../io/names.ts";
 import { EVENT, type Reactor, type Timer, type Watch } from "../../io/reactor.ts";
 import { formatUpstream, type Hop, type Upstream } from "../../model/upstream.ts";
 import { ERRNO, errnoName, SysError } from "../../native/errno.ts";
+import { native } from "../../native/library.ts";
 
 /** RFC 8305, section 5: Connection Attempt Delay. */
 const NEXT_ADDRESS_MS = 250;
@@ -176,7 +177,7 @@ export class Approach {
   }
 
   #progress(hop: Hop, attempt: Attempt, events: number): void {
-    const result = isConnected(events) ? 0 : connectResult(attempt.fd);
+    const result = isConnected(events) ? 0 : outcome(attempt.fd);
     if (isUnderWay(result)) return;
     this.#attempts.delete(attempt);
     if (result < 0) {
@@ -227,4 +228,16 @@ function drop({ fd, watch }: Attempt): void {
 /** A socket can be written before it is connected only where that has failed. */
 function isConnected(events: number): boolean {
   return (events & (EVENT.out | EVENT.error | EVENT.hangup)) === EVENT.out;
+}
+
+const byte = new Uint8Array(1);
+
+/**
+ * As connectResult. Whoever has answered, and reset the connection since, was reached: its answer is there to be read,
+ * and the error is left for whoever reads it. Where there is nothing to read, looking takes the error.
+ */
+function outcome(fd: Fd): number {
+  const peeked = native.sb_peek(fd.number, byte, byte.length);
+  if (peeked > 0) return 0;
+  return peeked === 0 || peeked === -ERRNO.EAGAIN ? connectResult(fd) : peeked;
 }

@@ -260,12 +260,16 @@ export class Connection implements Decider {
     this.#lastMoved = performance.now();
     this.targetIndex = this.#index;
     this.#around.reached(this.#index);
-    if (this.#around.settings.sendProxy !== undefined && this.#sendHeader())
-      this.#around.relays.move(this.#slot);
+    if (this.#around.settings.sendProxy === undefined) return;
+    const sent = this.#sendHeader();
+    this.#around.relays.move(this.#slot, sent < 0 ? -sent : 0);
   }
 
-  /** The first bytes on a fresh connection: there is always room for them. */
-  #sendHeader(): boolean {
+  /**
+   * The first bytes on a fresh connection: there is always room for them. Or a negative errno: a target that takes
+   * nothing may have answered all the same.
+   */
+  #sendHeader(): number {
     const { settings, relays } = this.#around;
     const { flow } = this;
     const known = flow.localPort !== 0 || flow.remotePort !== 0;
@@ -275,9 +279,7 @@ export class Connection implements Decider {
       ...(netns !== undefined && { netns }),
     });
     const count = native.sb_write(relays.target(this.#slot), header, header.length);
-    if (count === header.length) return true;
-    this.end("target-reset", count < 0 ? errnoName(-count) : "it did not take the PROXY header");
-    return false;
+    return count < 0 || count === header.length ? count : -ERRNO.EIO;
   }
 
   #finish(): void {

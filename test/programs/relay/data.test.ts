@@ -119,11 +119,31 @@ describe("a relayed connection", () => {
     ]);
   });
 
-  testWith(program("python3"))("delivers the answer of a target that resets at once", async () => {
-    await using between = await relayed();
-    expect(await ends("target-answers-and-resets", between, "200")).toBe("good");
-    const whys = (await ended(between.relay, 200)).map((line) => line.split(";")[0]);
-    expect(new Set(whys)).toEqual(new Set(["target-reset (ECONNRESET)"]));
+  describe("delivers the answer of a target that resets at once", () => {
+    const ways: Record<string, (port: number) => readonly string[]> = {
+      "the first that is tried": (port) => ["--to", `127.0.0.1:${port}`],
+      "one that is tried after another": (port) => ["--to", `127.0.0.1:1,127.0.0.1:${port}`, "--retry", "0"],
+      "one with a name": (port) => ["--to", `localhost:${port}`],
+      "one that is to get a PROXY header": (port) => ["--to", `127.0.0.1:${port}`, "--send-proxy", "v2"],
+      "one with a name that is to get one": (port) => ["--to", `localhost:${port}`, "-i"],
+    };
+    for (const [way, args] of Object.entries(ways))
+      testWith(program("python3"))(way, async () => {
+        const target = await freePort();
+        await using between = await relayed(args(target));
+        expect(await ends("target-answers-and-resets", { ...between, target }, "200")).toBe("good");
+        const whys = (await ended(between.relay, 200)).map((line) => line.split(";")[0]);
+        expect(new Set(whys)).toEqual(new Set(["target-reset (ECONNRESET)"]));
+      });
+
+    testWith(program("python3"))("one at a Unix path that is to get a PROXY header", async () => {
+      using folder = scratch();
+      await using between = await relayed(["-u", folder.file("s"), "-i"]);
+      expect(await ends("target-answers-and-resets", between, "200", folder.file("s"))).toBe("good");
+      const whys = (await ended(between.relay, 200)).map((line) => line.split(";")[0]);
+      // It has read nothing of what it was sent (unix(7)); or was gone before anything was.
+      for (const why of whys) expect(why).toMatch(/^target-reset \((ECONNRESET|EPIPE)\)$/);
+    });
   });
 
   testWith(program("python3"))("passes a target's reset on as a reset", async () => {

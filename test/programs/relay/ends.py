@@ -1,4 +1,4 @@
-"""Both ends of relayed connections: `ends.py CASE RELAY_PORT TARGET_PORT [COUNT|PATH]`. Prints "good", or what was wrong.
+"""Both ends of relayed connections: `ends.py CASE RELAY_PORT TARGET_PORT [COUNT|PATH]…`. Prints "good", or what was wrong.
 
 The target listens on 127.0.0.1; the client connects to the relay there. Everything is compared byte by byte.
 """
@@ -10,8 +10,12 @@ COUNT = int(MORE[0]) if MORE and MORE[0].isdigit() else 1
 NOW = struct.pack("ii", 1, 0)
 
 
-def listen():
-    listener = socket.create_server(("127.0.0.1", TARGET), backlog=1024)
+def listen(path=None):
+    if path is None:
+        listener = socket.create_server(("127.0.0.1", TARGET), backlog=1024)
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path), listener.listen(1024)
     listener.settimeout(60)
     return listener
 
@@ -247,8 +251,8 @@ def target_resets():
 
 
 def target_answers_and_resets():
-    """COUNT times, at once: it may have reset before the relay knows that it is connected."""
-    with listen() as listener:
+    """COUNT times, at once: it may have reset before the relay knows that it is connected. PATH: it listens there."""
+    with listen(*MORE[1:]) as listener:
 
         def answer():
             for _ in range(COUNT):
