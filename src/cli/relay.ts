@@ -48,8 +48,8 @@ const OPTIONS = {
   listener: {
     type: "string",
     alias: "l",
-    description: "accept connections on this inherited socket (default 0)",
-    valueHint: "FD",
+    description: "accept connections on this inherited socket, by number or name (default 0)",
+    valueHint: "FD|systemd:NAME",
   },
   register: {
     type: "string",
@@ -154,7 +154,7 @@ the time of --drain is over; a second one stops at once. SIGHUP reads the file o
 EXIT CODES
 
   0  it was told to stop           3  the system refused: an address in use, no permission …
-  1  the configuration is wrong    11 the server that it registered with has gone
+  1  the configuration is wrong    11 the peer of a connected socket (-e -l FD) has gone
   2  the command line is wrong     70 a fault of socketbox-relay
 `;
 
@@ -228,6 +228,7 @@ function inlet(options: Options): Inlet {
     const absolute = register.replace(/^(\d+):([^@].*)$/s, (_, slot, path) => `${slot}:${resolve(path)}`);
     return good("--register", parseInlet(`slot:${absolute}`), "NR:PATH");
   }
+  if (listener?.startsWith("systemd:")) return good("-l", parseInlet(listener));
   return { kind: "fd", fd: numberOption("-l", listener ?? "0", 0, FD_MAX) };
 }
 

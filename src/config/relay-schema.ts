@@ -27,8 +27,8 @@ const RelaySchema = table(
     name: v.optional(text("a name", { description: "What log lines call it.", examples: ["web"] })),
     from: text(INLETS, {
       description: "Where connections come from: a socket to bind, a slot of a server, an inherited socket.",
-      pattern: "^(unix:[/@].+|slot:[0-9]+:.+|fd:[0-9]+)$",
-      examples: ["unix:/run/web", "slot:3:/run/registry", "fd:3"],
+      pattern: "^(unix:[/@].+|slot:[0-9]+:.+|fd:[0-9]+|systemd:.+)$",
+      examples: ["unix:/run/web", "slot:3:/run/registry", "fd:3", "systemd:web"],
     }),
     to: v.nonOptional(
       oneOrMore(text(UPSTREAMS, { pattern: UPSTREAM_PATTERN }), UPSTREAMS, {

@@ -7,7 +7,7 @@ import { CONNECTIONS_MAX, type Inlet, type RelaySettings } from "./relay.ts";
 import { controlFault, FD_LAST, parseNumber, parsePattern } from "./words.ts";
 
 export const UPSTREAMS = '"[ADDRESS]:PORT", "A.B.C.D:PORT", "NAME:PORT", "unix:/path" or "unix:@name"';
-export const INLETS = '"unix:/path", "unix:@name", "slot:NR:/path" or "fd:N"';
+export const INLETS = '"unix:/path", "unix:@name", "slot:NR:/path", "fd:N" or "systemd:NAME"';
 export const NAT64_PREFIXES = 'a prefix of 96 or 64 bits, such as "64:ff9b::/96"';
 export const PER_SOURCE = '"N" or "N/LENGTH"';
 const SLOT_LAST = 0xffffffff;
@@ -62,6 +62,9 @@ export function parseInlet(text: string): Inlet | Fault {
       const fd = parseNumber("descriptor", value, 0, FD_LAST);
       return fd instanceof Fault ? fd : { kind: "fd", fd };
     }
+    case "systemd":
+      if (value === "") return new Fault(`${quoted(text)} has no name`, '"systemd:NAME"');
+      return controlFault("name", value) ?? { kind: "passed", name: value };
     default:
       return new Fault(`${quoted(text)} is nowhere that connections come from`, INLETS);
   }

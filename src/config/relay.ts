@@ -14,7 +14,9 @@ export type Inlet =
   /** Received for this slot of the server at the path. */
   | { readonly kind: "slot"; readonly slot: number; readonly path: string }
   /** An inherited socket: accepted where it listens, received where it does not. */
-  | { readonly kind: "fd"; readonly fd: number };
+  | { readonly kind: "fd"; readonly fd: number }
+  /** The same, by the name that the service manager gives it. */
+  | { readonly kind: "passed"; readonly name: string };
 
 export const BALANCES = ["round-robin", "least-connections", "source"] as const;
 export type Balance = (typeof BALANCES)[number];

@@ -41,19 +41,42 @@ export function bindMailbox(path: string, fromUid = ANYBODY): Mailbox {
 /** Registers for `slot` with the server at `path`, and waits for its answer. Throws a SysError. */
 export function registerMailbox(path: string, slot: number, fromUid = ANYBODY): Mailbox {
   const step = `register for slot ${slot} at ${path}`;
+  using fd = askForSlot(path, slot, fromUid);
+  check(native.sb_set_nonblocking(fd.number, 0), step);
+  const answer = readAnswer(fd);
+  if (answer === -ERRNO.EACCES) throw new SysError(`${step}: the server refused`, ERRNO.EACCES);
+  if (answer === -ERRNO.EPROTO) throw new SysError(`${step}: not an answer`, ERRNO.EPROTO);
+  check(answer, step);
+  check(native.sb_set_nonblocking(fd.number, 1), step);
+  return mailbox(new Fd(fd.take()), fromUid, () => 0);
+}
+
+/**
+ * Asks for `slot` without waiting for the answer, which is for `readAnswer`; nothing is to be received before it.
+ * Throws a SysError.
+ */
+export function beginRegistration(path: string, slot: number, fromUid: number): Mailbox {
+  return mailbox(askForSlot(path, slot, fromUid), fromUid, () => 0);
+}
+
+/** What the server says: 0 yes; -EAGAIN nothing yet, -EACCES no, -EPROTO what is no answer, or another errno. */
+export function readAnswer(fd: Fd): number {
+  // One byte more than the answer has, so that a longer one is not taken for it.
+  const answer = new Uint8Array(REGISTERED.length + 1);
+  const length = native.sb_read(fd.number, answer, answer.length);
+  if (length < 0) return length;
+  if (length === 0) return -ERRNO.EACCES;
+  return isRegistered(answer.subarray(0, length)) ? 0 : -ERRNO.EPROTO;
+}
+
+function askForSlot(path: string, slot: number, fromUid: number): Fd {
+  const step = `register for slot ${slot} at ${path}`;
   using fd = Fd.from(native.sb_connect_unix(cString(path), SOCK.seqpacket), step);
   // Before the first connection can come.
   wantSenders(fd, fromUid, step);
-  check(native.sb_set_nonblocking(fd.number, 0), step);
   const request = encodeRegistration(slot);
   check(native.sb_write(fd.number, request, request.length), step);
-  // One byte more than the answer has, so that a longer one is not taken for it.
-  const answer = new Uint8Array(REGISTERED.length + 1);
-  const length = check(native.sb_read(fd.number, answer, answer.length), step);
-  if (length === 0) throw new SysError(`${step}: the server refused`, ERRNO.EACCES);
-  if (!isRegistered(answer.subarray(0, length))) throw new SysError(`${step}: not an answer`, ERRNO.EPROTO);
-  check(native.sb_set_nonblocking(fd.number, 1), step);
-  return mailbox(new Fd(fd.take()), fromUid, () => 0);
+  return new Fd(fd.take());
 }
 
 /** An inherited socket that connections come through. Throws a SysError where none could come. */
@@ -80,7 +103,12 @@ export function adoptMailbox(
     passed.length === 1 && isReceiving(only!.fd) && unixName(only!.fd) === "" ? only : undefined;
   const found = meant ?? connected;
   if (!found) return undefined;
-  return { ...wrapMailbox(found.fd, fromUid), kept: true, refuse: () => {} };
+  return keep(wrapMailbox(found.fd, fromUid));
+}
+
+/** Of a socket that somebody else has, too, for whoever comes after us. */
+export function keep(mailbox: Mailbox): Mailbox {
+  return { ...mailbox, kept: true, refuse: () => {} };
 }
 
 /**

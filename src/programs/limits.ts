@@ -20,10 +20,14 @@ export class SourceCounts {
 
   /** Counts one more, unless that would be too many. The key is to be given back with `release`. */
   admit(remote: Address): string | undefined {
-    const key = Buffer.from(isMapped(remote) ? remote : masked(remote, this.#mask)).toString("hex");
-    const count = this.#counts.get(key) ?? 0;
-    if (count >= this.#limit.most) return undefined;
-    this.#counts.set(key, count + 1);
+    const count = this.#counts.get(this.#key(remote)) ?? 0;
+    return count >= this.#limit.most ? undefined : this.add(remote);
+  }
+
+  /** Counts one more in any case. The key is to be given back with `release`. */
+  add(remote: Address): string {
+    const key = this.#key(remote);
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
     return key;
   }
 
@@ -31,6 +35,10 @@ export class SourceCounts {
     const count = this.#counts.get(key)! - 1;
     if (count > 0) this.#counts.set(key, count);
     else this.#counts.delete(key);
+  }
+
+  #key(remote: Address): string {
+    return Buffer.from(isMapped(remote) ? remote : masked(remote, this.#mask)).toString("hex");
   }
 }
 

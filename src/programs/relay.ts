@@ -25,6 +25,7 @@ import { EXIT, Failure, type Host, strictMode } from "./host.ts";
 import { type Inlet, inletKey, openInlet } from "./relay/inlet.ts";
 import { type LogForm, RelayLog } from "./relay/log.ts";
 import { Service, type Shared } from "./relay/service.ts";
+import { Tally } from "./relay/tally.ts";
 
 export interface RelayOptions {
   /** One relay as the command line describes it, or the file that describes all. */
@@ -94,6 +95,8 @@ class RelayProcess implements Shared, Disposable {
   /** Those of `#services` that have come to their end. */
   readonly #ended = new WeakSet<Service>();
   readonly #inlets = new Map<string, Inlet>();
+  /** By inlet. */
+  readonly #tallies = new Map<string, Tally>();
   /** The most that may be open, and what was before the first connection. */
   readonly #descriptorsMax = native.sb_raise_nofile();
   #descriptorsBefore = 0;
@@ -224,9 +227,12 @@ class RelayProcess implements Shared, Disposable {
       this.#inlets.delete(key);
     }
     for (const [key, inlet] of inlets) this.#inlets.set(key, inlet);
-    this.#services = relays.map(
-      (settings, index) => new Service(this, settings, inlets.get(inletKey(settings.from))!, sockets[index]),
-    );
+    this.#services = relays.map((settings, index) => {
+      const key = inletKey(settings.from);
+      const tally = this.#tallies.get(key) ?? new Tally();
+      this.#tallies.set(key, tally);
+      return new Service(this, settings, inlets.get(key)!, tally, sockets[index]);
+    });
   }
 
   /** After a turn, in which services may have been about to begin what they have taken. */

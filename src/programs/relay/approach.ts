@@ -16,10 +16,14 @@ const NEXT_ADDRESS_MS = 250;
 /** A full backlog of a Unix socket raises no event when it has room again. */
 const BACKLOG_RETRY_MS = 20;
 /** Want of descriptors, of memory or of watches (epoll(7)) passes when some connection ends; perhaps another's. */
-const SHORTAGE_RETRY_MS = 100;
-const SHORTAGES: ReadonlySet<number> = new Set(
-  [ERRNO.EMFILE, ERRNO.ENFILE, ERRNO.ENOMEM, ERRNO.ENOBUFS, ERRNO.ENOSPC].map((errno) => -errno),
-);
+export const SHORTAGE_RETRY_MS = 100;
+export const SHORTAGES: ReadonlySet<number> = new Set([
+  ERRNO.EMFILE,
+  ERRNO.ENFILE,
+  ERRNO.ENOMEM,
+  ERRNO.ENOBUFS,
+  ERRNO.ENOSPC, // of epoll(7): too many watches
+]);
 /** Causes that a log line lists; a name may have many addresses. */
 const CAUSES_SHOWN = 6;
 
@@ -130,7 +134,7 @@ export class Approach {
       }
       const begun = this.#attempt(hop);
       if (begun === 0) return;
-      if (SHORTAGES.has(begun) || begun === -ERRNO.EAGAIN) {
+      if (SHORTAGES.has(-begun) || begun === -ERRNO.EAGAIN) {
         this.#tryLater(hop, -begun);
         return;
       }
@@ -196,7 +200,7 @@ export class Approach {
     const { index, upstream } = this.#current!;
     if (errno !== undefined) {
       const waited = this.#lastErrno === ERRNO.EAGAIN ? "backlog full" : errnoName(errno);
-      const short = SHORTAGES.has(-this.#lastErrno) ? errnoName(this.#lastErrno) : waited;
+      const short = SHORTAGES.has(this.#lastErrno) ? errnoName(this.#lastErrno) : waited;
       this.#causes.push(`${formatUpstream(upstream)} ${short}`);
       this.#lastErrno = errno;
     }

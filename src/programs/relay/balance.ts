@@ -9,7 +9,8 @@ interface Balanced {
 
 const ONLY: readonly number[] = [0];
 
-interface State {
+/** One target, for all who know it. */
+export interface TargetState {
   readonly seed: number;
   active: number;
   /** The last attempt failed. */
@@ -18,17 +19,22 @@ interface State {
   avoidedUntil: number;
 }
 
+/** `key` tells it from others, whatever their order. */
+export function newTarget(key: string): TargetState {
+  return { seed: seedOf(key), active: 0, down: false, avoidedUntil: 0 };
+}
+
 export class Balancer {
   readonly #balance: Balance;
   readonly #retryMs: number;
-  readonly #states: readonly State[];
+  readonly #states: readonly TargetState[];
   #next = 0;
 
-  /** `keys` tell the targets apart, whatever their order; the methods speak of them by index. */
-  constructor(balance: Balance, keys: readonly string[], retryMs: number) {
+  /** The methods speak of `targets` by index. */
+  constructor(balance: Balance, targets: readonly TargetState[], retryMs: number) {
     this.#balance = balance;
     this.#retryMs = retryMs;
-    this.#states = keys.map((key) => ({ seed: seedOf(key), active: 0, down: false, avoidedUntil: 0 }));
+    this.#states = targets;
   }
 
   /** All targets in the order to try them for a connection. */

@@ -4,7 +4,7 @@ import { beginConnect, type ConnectFrom } from "../../io/connect.ts";
 import type { Fd } from "../../io/fd.ts";
 import type { Names } from "../../io/names.ts";
 import { takeProxyHeader } from "../../io/proxy-header.ts";
-import { EVENT, type Reactor } from "../../io/reactor.ts";
+import { EVENT, type Reactor, type Timer } from "../../io/reactor.ts";
 import { type Decider, NEWS, type Relays } from "../../io/relays.ts";
 import type { Flow } from "../../model/flow.ts";
 import { headerOf } from "../../model/proxy.ts";
@@ -14,9 +14,10 @@ import { native } from "../../native/library.ts";
 import { FLOW_FD_WORD } from "../../native/structs.ts";
 import { FLOW_WORDS, flowOf } from "../../routing/record.ts";
 import { encodeProxy, type ProxyExtras, type ProxyHeader } from "../../wire/proxy.ts";
-import { Approach } from "./approach.ts";
+import { Approach, SHORTAGE_RETRY_MS, SHORTAGES } from "./approach.ts";
 import type { Inlet } from "./inlet.ts";
 import { CUT_OFF, type Ending } from "./reasons.ts";
+import type { Counted } from "./tally.ts";
 
 /** What a connection finds around it. */
 export interface Surroundings {
@@ -39,7 +40,7 @@ export interface Surroundings {
   ended(connection: Connection, ending: Ending, detail: string): void;
 }
 
-export class Connection implements Decider {
+export class Connection implements Decider, Counted {
   readonly #around: Surroundings;
   /** As it came: a flow record, whose addresses are looked at only where something depends on them. */
   readonly #record: Uint32Array;
@@ -49,8 +50,10 @@ export class Connection implements Decider {
   /** When it came, and when its present stage began; performance.now(). */
   readonly since: number;
   #stageSince: number;
-  #stage: "header" | "connecting" | "relaying" | "over" = "header";
-  /** Under which it is counted, once admitted. */
+  #stage: "new" | "header" | "connecting" | "relaying" | "over" = "new";
+  /** Tries again to begin. */
+  #later: Timer | undefined;
+  admitted = false;
   source: string | undefined;
   #extras: ProxyExtras | undefined;
   /** The targets that were to be tried, and the one of them that is. */
@@ -91,14 +94,27 @@ export class Connection implements Decider {
     const fd = this.#record[FLOW_FD_WORD]! | 0;
     this.#slot = relays.open(fd, inlet.accepts, this);
     if (this.#slot < 0) {
-      native.sb_close(fd);
-      this.end("client-reset", errnoName(-this.#slot));
+      this.#cannotBegin(-this.#slot);
       return;
     }
     const header = settings.proxy.mode === "never" ? "none" : headerOf(settings.proxy, this.flow.remote);
-    if (header === "read") this.#readHeader();
-    else if (header === "refuse") this.end("proxy-header", "the sender is not in proxy-from");
+    if (header === "read") {
+      this.#stage = "header";
+      this.#readHeader();
+    } else if (header === "refuse") this.end("proxy-header", "the sender is not in proxy-from");
     else this.#connect();
+  }
+
+  #cannotBegin(errno: number): void {
+    if (!SHORTAGES.has(errno)) {
+      this.end("unusable", errnoName(errno));
+      return;
+    }
+    this.#around.shortage(errno);
+    this.#later = this.#around.reactor.after(SHORTAGE_RETRY_MS, () => {
+      this.#stageSince = performance.now();
+      this.begin();
+    });
   }
 
   /** To be called now and then: looks at what time has to say. */
@@ -126,6 +142,7 @@ export class Connection implements Decider {
     if (this.#stage === "over") return;
     this.#stage = "over";
     this.#approach?.cancel();
+    this.#later?.cancel();
     const { relays, inlet } = this.#around;
     const slot = this.#slot;
     if (slot >= 0) {
@@ -134,6 +151,8 @@ export class Connection implements Decider {
       // Whoever handed the client over may still hold it.
       relays.close(slot, CUT_OFF.has(ending), !inlet.accepts);
       this.#slot = -1;
+    } else {
+      native.sb_close(this.#record[FLOW_FD_WORD]! | 0);
     }
     this.#around.ended(this, ending, detail);
   }
@@ -185,6 +204,7 @@ export class Connection implements Decider {
       this.end("limit", "per-source");
       return;
     }
+    this.admitted = true;
     this.#order = around.order(this);
     const [index] = this.#order;
     const upstream = this.#upstream(index!);

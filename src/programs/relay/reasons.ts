@@ -18,6 +18,8 @@ export const ENDINGS = [
   "proxy-timeout",
   /** Its local address is not below the NAT64 prefix. */
   "no-target",
+  /** What was received cannot be waited for: it is no socket (SKBOX_STRICT_STREAM_MODE=0). */
+  "unusable",
   /** Too many from its source (`per-source`). */
   "limit",
   /** It still ran when the time to drain was over. */

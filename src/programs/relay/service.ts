@@ -11,12 +11,13 @@ import { ERRNO, errnoName, SysError } from "../../native/errno.ts";
 import { FLOW_FD_WORD } from "../../native/structs.ts";
 import { FLOW_WORDS } from "../../routing/record.ts";
 import { DROPPED } from "../inetd.ts";
-import { SourceCounts } from "../limits.ts";
+import { SHORTAGE_RETRY_MS, SHORTAGES } from "./approach.ts";
 import { Balancer } from "./balance.ts";
 import { Connection, type Surroundings } from "./connection.ts";
 import type { Inlet } from "./inlet.ts";
 import type { RelayLog } from "./log.ts";
 import { ENDINGS, type Ending } from "./reasons.ts";
+import type { Tally } from "./tally.ts";
 
 /** What the services of one process share. */
 export interface Shared {
@@ -36,17 +37,17 @@ export interface Shared {
   finished(service: Service): void;
 }
 
-/** Want of descriptors or memory: try again after this long, or when a connection has ended. */
-const RETRY_MS = 100;
 /** The clock of timeouts: a tenth of the shortest, within these bounds. */
 const TICK_MS = { least: 10, most: 1000 };
-const WANTS: ReadonlySet<number> = new Set([
-  ERRNO.EMFILE,
-  ERRNO.ENFILE,
-  ERRNO.ENOMEM,
-  ERRNO.ENOBUFS,
-  ERRNO.ENOSPC, // of epoll(7): too many watches
+/** How often a server that has gone is asked whether it is back. */
+const RENEW_MS = 500;
+/** By what taking connections gave. */
+const LOST_FOR: ReadonlyMap<number, string> = new Map([
+  [ERRNO.ENODATA, "the server has gone"],
+  [ERRNO.EACCES, "the server refused"],
 ]);
+/** What asking gives as long as it is not. */
+const STILL_GONE: ReadonlySet<number> = new Set([ERRNO.ECONNREFUSED, ERRNO.ENOENT, ERRNO.EAGAIN]);
 /** A limit that is reached again and again is told this often. */
 const REPEAT_MS = 10_000;
 
@@ -56,8 +57,8 @@ export class Service implements Surroundings {
   readonly sockets: Fd | undefined;
   readonly #shared: Shared;
   readonly #connections = new Set<Connection>();
+  readonly #tally: Tally;
   readonly #balancer: Balancer;
-  readonly #sources: SourceCounts | undefined;
   readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
   readonly #counts = new Map<Ending, number>();
   readonly #tickMs: number;
@@ -69,19 +70,24 @@ export class Service implements Surroundings {
   #watch: Watch | undefined;
   #ticking: Timer | undefined;
   #retry: Timer | undefined;
+  /** Why it is not registered any more, as was told. */
+  #lostFor: string | undefined;
+  #renewing: Timer | undefined;
   /** `open`: takes; `stopping`: takes what has come; `closed`: nothing more will come. */
   #state: "open" | "stopping" | "closed" = "open";
   #limitTold = Number.NEGATIVE_INFINITY;
   /** Its source of connections ended by itself. */
   peerGone = false;
 
-  constructor(shared: Shared, settings: RelaySettings, inlet: Inlet, sockets: Fd | undefined) {
+  /** `tally`: of the inlet. */
+  constructor(shared: Shared, settings: RelaySettings, inlet: Inlet, tally: Tally, sockets: Fd | undefined) {
     this.#shared = shared;
     this.settings = settings;
     this.inlet = inlet;
     this.sockets = sockets;
-    this.#balancer = new Balancer(settings.balance, settings.to.map(formatUpstream), settings.retryMs);
-    this.#sources = settings.perSource && new SourceCounts(settings.perSource);
+    this.#tally = tally;
+    tally.adopt(settings);
+    this.#balancer = new Balancer(settings.balance, tally.targets, settings.retryMs);
     const { connect, idle, halfClosed, total } = settings.timeouts;
     const times = [connect, idle, halfClosed, total, settings.proxy.waitMs];
     const shortest = Math.min(...times.filter((ms) => ms > 0));
@@ -98,6 +104,11 @@ export class Service implements Surroundings {
 
   get relays(): Relays {
     return this.#shared.relays;
+  }
+
+  /** How many more there may be. Those of services before it count as well. */
+  get #room(): number {
+    return this.settings.max - this.#tally.size;
   }
 
   get running(): number {
@@ -118,7 +129,11 @@ export class Service implements Surroundings {
     if (this.#state === "closed") return;
     this.#retry?.cancel();
     this.#retry = undefined;
-    if (this.#connections.size >= this.settings.max) {
+    if (this.inlet.renewal?.state === "lost") {
+      this.#lost(this.#lostFor ?? "the server has gone");
+      return;
+    }
+    if (this.#room <= 0) {
       this.#full();
       return;
     }
@@ -131,7 +146,7 @@ export class Service implements Surroundings {
       this.#watch ??= this.reactor.watch(this.inlet.fd.number, EVENT.in, () => this.#take());
       return true;
     } catch (error) {
-      if (!(error instanceof SysError && WANTS.has(error.errno))) throw error;
+      if (!(error instanceof SysError && SHORTAGES.has(error.errno))) throw error;
       this.#shared.shortage(error.errno);
       return false;
     }
@@ -140,7 +155,7 @@ export class Service implements Surroundings {
   /** Takes none until time has passed, or `resume` is called. */
   pause(): void {
     this.#unwatch();
-    this.#retry ??= this.reactor.after(RETRY_MS, () => this.resume());
+    this.#retry ??= this.reactor.after(SHORTAGE_RETRY_MS, () => this.resume());
   }
 
   /** Takes what has come, and nothing after it. */
@@ -170,9 +185,7 @@ export class Service implements Surroundings {
   admit(connection: Connection): boolean {
     const { lines } = this.#shared;
     if (!lines.none) lines.started(this.settings.name, connection.flow);
-    if (!this.#sources) return true;
-    connection.source = this.#sources.admit(connection.flow.remote);
-    return connection.source !== undefined;
+    return this.#tally.admit(connection);
   }
 
   order(connection: Connection): readonly number[] {
@@ -194,7 +207,7 @@ export class Service implements Surroundings {
 
   ended(connection: Connection, ending: Ending, detail: string): void {
     this.#connections.delete(connection);
-    if (connection.source !== undefined) this.#sources!.release(connection.source);
+    this.#tally.delete(connection);
     if (connection.targetIndex !== undefined) this.#balancer.released(connection.targetIndex);
     this.#counts.set(ending, (this.#counts.get(ending) ?? 0) + 1);
     const { lines } = this.#shared;
@@ -208,7 +221,7 @@ export class Service implements Surroundings {
   }
 
   #take(): void {
-    const room = this.settings.max - this.#connections.size;
+    const room = this.#room;
     const capacity = this.#shared.capacity();
     if (room <= 0) {
       this.#full();
@@ -222,6 +235,10 @@ export class Service implements Surroundings {
     if (count < 0) {
       this.#cannotTake(-count);
       return;
+    }
+    if (this.#lostFor !== undefined && this.inlet.renewal!.state === "registered") {
+      this.#lostFor = undefined;
+      this.#tell("registered again");
     }
     if (count === 0 && this.#state === "stopping") this.#close();
     const now = performance.now();
@@ -237,6 +254,7 @@ export class Service implements Surroundings {
   #begin(connection: Connection): void {
     this.#taken++;
     this.#connections.add(connection);
+    this.#tally.add(connection);
     connection.begin();
     this.#ticking ??= this.reactor.after(this.#tickMs, () => this.#tick());
   }
@@ -249,8 +267,12 @@ export class Service implements Surroundings {
   }
 
   #cannotTake(errno: number): void {
-    if (WANTS.has(errno)) {
+    if (SHORTAGES.has(errno)) {
       this.#shared.shortage(errno);
+      return;
+    }
+    if (this.inlet.renewal?.state === "lost") {
+      this.#lost(LOST_FOR.get(errno) ?? `registration: ${errnoName(errno)}`);
       return;
     }
     // Having refused what may come, we are told of the end as well.
@@ -259,6 +281,25 @@ export class Service implements Surroundings {
     if (!stopped)
       this.#tell(errno === ERRNO.ENODATA ? "the server has gone" : `receive: ${errnoName(errno)}`);
     this.#close();
+  }
+
+  /** Its connections go on meanwhile. */
+  #lost(why: string): void {
+    this.#unwatch();
+    if (this.#state === "stopping") {
+      this.#close();
+      return;
+    }
+    if (this.#lostFor !== why) this.#tell(`${why}; registering anew as soon as it can be`);
+    this.#lostFor = why;
+    this.#renewing ??= this.reactor.after(RENEW_MS, () => this.#renew());
+  }
+
+  #renew(): void {
+    this.#renewing = undefined;
+    const errno = -this.inlet.renewal!.ask();
+    if (errno === 0) this.resume();
+    else this.#lost(STILL_GONE.has(errno) ? this.#lostFor! : `registration: ${errnoName(errno)}`);
   }
 
   #full(): void {
@@ -274,6 +315,7 @@ export class Service implements Surroundings {
     this.#state = "closed";
     this.#unwatch();
     this.#retry?.cancel();
+    this.#renewing?.cancel();
     if (this.#connections.size === 0) this.#idle();
   }
 

@@ -1,8 +1,7 @@
 /** Limits, time-outs, draining and reloading, with real connections. */
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { EXIT } from "../../../src/programs/host.ts";
-import { python, pythonCommand } from "../../kit/python.ts";
+import { pythonCommand } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
 import { ask, bin, freePort, must, Running, ready, scratch, threadStatus, until } from "../../kit/running.ts";
 import { Client, ended, fromFile, named, relayed, target } from "./kit.ts";
@@ -233,27 +232,45 @@ describe("SIGHUP", () => {
     expect(await relay.stop()).toBe(0);
   });
 
-  testWith(needsPython)("after which one whose server had gone does not hold up the end of all", async () => {
+  test("counts on: limits and balance see the connections that began before", async () => {
     using folder = scratch();
-    const [port, behind, file] = [await freePort(), await freePort(), folder.file("relay.toml")];
-    const text = (from: string) => `[[relay]]\nfrom = "${from}"\nto = "127.0.0.1:${behind}"\n`;
-    const registry = `
-import socket, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-s.bind(sys.argv[1]), s.listen(1)
-print("listens", flush=True)
-receiver, _ = s.accept()
-receiver.recv(100), receiver.send(bytes([0x80, 0, 0, 0])), receiver.recv(1)`;
-    await using server = python(registry, [folder.file("s")]);
-    await server.until(/listens/);
-    const both = `${text("fd:3")}${text(`slot:0:${folder.file("s")}`)}`;
-    await using relay = await fromFile(file, both, port, ["--drain", "10m"]);
-    server.kill("SIGKILL");
-    await relay.until(/the server has gone/);
-    relay.kill("SIGHUP");
-    await relay.until(/reloaded/);
-    relay.kill("SIGTERM");
-    expect(await relay.ended()).toBe(EXIT.peerGone);
+    const [port, one, two] = [await freePort(), await freePort(), await freePort()];
+    using first = named("first", one);
+    using _second = named("second", two);
+    const file = folder.file("relay.toml");
+    const text = (more: string) =>
+      `[[relay]]\nname = "web"\nfrom = "fd:3"\nto = ["127.0.0.1:${one}", "127.0.0.1:${two}"]\n${more}\n`;
+    let reloads = 0;
+    const reload = async (more: string) => {
+      writeFileSync(file, text(more));
+      relay.kill("SIGHUP");
+      reloads++;
+      await until(
+        () => relay.log.split("reloaded:").length > reloads,
+        () => relay.log,
+      );
+    };
+    await using relay = await fromFile(file, text(""), port);
+    using stays = new Client(port);
+    await stays.hears("first");
+
+    await reload('balance = "least-connections"');
+    for (let i = 0; i < 3; i++) expect(await ask(port, "127.0.0.1")).toBe("second");
+
+    await reload("per-source = 1");
+    expect(await ask(port, "127.0.0.1")).toBe("");
+    expect((await ended(relay, 4))[3]).toStartWith("limit (per-source); ");
+
+    await reload("max = 1");
+    using waits = new Client(port);
+    await relay.until(/pausing: limit of 1 reached/);
+    expect({ heard: waits.heard, open: first.open }).toEqual({ heard: "", open: 1 });
+    stays.finish();
+    await until(
+      () => waits.heard !== "",
+      () => relay.log,
+    );
+    expect(await relay.stop()).toBe(0);
   });
 
   test("without a file says that there is nothing to reload", async () => {
