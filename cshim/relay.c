@@ -28,6 +28,12 @@ static struct sb_way empty_way(void) {
     return (struct sb_way){.from = -1, .to = -1, .pipe = {-1, -1, -1}, .urgent = -1};
 }
 
+/* An urgent byte (tcp(7)) comes in its place, and is not passed over. */
+static void take_urgent_inline(int fd) {
+    int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+}
+
 /* Puts a client into a free slot. It must never block us, and never wait for more before it sends. It stays
  * the caller's where that fails. */
 int sb_relay_open(int epoll, struct sb_relay *relays, int slot, int client, int nonblocking) {
@@ -39,6 +45,7 @@ int sb_relay_open(int epoll, struct sb_relay *relays, int slot, int client, int 
     int status = watch(epoll, EPOLL_CTL_ADD, client, slot, CLIENT);
     if (status)
         return status;
+    take_urgent_inline(client);
     *relay = (struct sb_relay){.up = empty_way(), .down = empty_way(), .stage = SB_RELAY_WAITING};
     relay->up.from = relay->down.to = client;
     if (setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
@@ -56,6 +63,7 @@ int sb_relay_join(int epoll, struct sb_relay *relays, int slot, int target, int 
         status = watch(epoll, EPOLL_CTL_MOD, target, slot, TARGET);
     if (status)
         return status;
+    take_urgent_inline(target);
     relay->up.to = relay->down.from = target;
     relay->down.seen = flags & SB_UNIX_TARGET ? SB_READ_TO_THE_END : 0;
     relay->stage = flags & SB_HOLD ? SB_RELAY_HELD : SB_RELAY_CONNECTING;

@@ -115,19 +115,20 @@ static void read_failed(struct sb_relay *relay, struct sb_way *way, struct sb_wa
         break_way(back);
 }
 
-/* A receiver without urgent data (a Unix socket) gets the byte among the others. */
-static ssize_t send_urgent(int to, char byte) {
-    ssize_t sent = send(to, &byte, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
-        sent = send(to, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent;
+/* A Unix socket may know urgent bytes (since Linux 5.15), and few who read from one do: there it goes among
+ * the others. */
+static ssize_t send_urgent(const struct sb_relay *relay, const struct sb_way *way) {
+    const struct sb_way *back = way == &relay->up ? &relay->down : &relay->up;
+    char byte = (char)way->urgent;
+    return send(way->to, &byte, 1,
+                MSG_DONTWAIT | MSG_NOSIGNAL | (back->seen & SB_READ_TO_THE_END ? 0 : MSG_OOB));
 }
 
 /* true: nothing waits any more. */
 static bool drain(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
     way->blocked = 0;
     while (way->urgent >= 0 || way->held) {
-        ssize_t count = way->urgent >= 0 ? send_urgent(way->to, (char)way->urgent)
+        ssize_t count = way->urgent >= 0 ? send_urgent(relay, way)
                                          : splice(way->pipe[0], NULL, way->to, NULL, way->held,
                                                   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
         if (count < 0 && errno == EINTR)
@@ -150,37 +151,28 @@ static bool drain(struct sb_relay *relay, struct sb_way *way, int64_t *budget) {
     return true;
 }
 
-/* splice(2) stops in front of an urgent byte and never gets past it; a plain read does, and takes the byte
- * behind it along. Returns how many bytes are to be drained now, counted as fill does. */
-static int pass_mark(struct sb_way *way) {
+/* Reading stops in front of an urgent byte, splice(2) for good. It comes in line (SO_OOBINLINE), so that
+ * whoever reads past it without knowing loses nothing but its urgency. Returns whether there is one to be
+ * drained now; until it is here, it stays announced. */
+static bool pass_mark(struct sb_way *way) {
     int at_mark = 0;
     char byte = 0;
+    if (ioctl(way->from, SIOCATMARK, &at_mark) < 0 || !at_mark ||
+        recv(way->from, &byte, 1, MSG_DONTWAIT) != 1)
+        return false;
     way->seen &= ~(uint32_t)EPOLLPRI;
-    if (ioctl(way->from, SIOCATMARK, &at_mark) < 0 || !at_mark)
-        return -EAGAIN;
-    if (recv(way->from, &byte, 1, MSG_OOB | MSG_DONTWAIT) == 1)
-        way->urgent = (unsigned char)byte;
-    else if (errno != EINVAL) /* announced, and not here yet */
-        return -EAGAIN;
-    if (recv(way->from, &byte, 1, MSG_DONTWAIT) == 1) {
-        if (write(way->pipe[1], &byte, 1) != 1)
-            return -EIO;
-        way->held = 1;
-    }
-    return way->urgent >= 0 || way->held ? 1 : -EAGAIN;
+    way->urgent = (unsigned char)byte;
+    return true;
 }
 
 /* Bytes taken into the pipe; 0 at the end; -EAGAIN when there are none. */
 static int fill(struct sb_way *way) {
     ssize_t count = splice(way->from, NULL, way->pipe[1], NULL, CHUNK, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-    int result = count < 0 ? -errno : (int)count;
-    /* In front of the mark there is never anything, or, once the peer has finished, the end. */
-    if (way->seen & EPOLLPRI && (count == 0 || would_block(-result))) {
-        int passed = pass_mark(way);
-        return passed == -EAGAIN ? result : passed;
-    }
+    /* In front of the mark it seems to be the end, once the peer has finished. */
+    if (count == 0 && pass_mark(way))
+        return 1;
     if (count < 0)
-        return result;
+        return -errno;
     way->held = (uint32_t)count;
     return (int)count;
 }
@@ -249,8 +241,10 @@ static bool move(struct sb_relay *relay, struct sb_way *way, struct sb_way *back
             return false;
         if (*budget <= 0)
             return true;
-        bool has_pipe = take_pipe(pipes, way->pipe), whole = way->large || way->seen & EPOLLPRI;
-        bool just_data = !(way->seen & NOT_JUST_DATA); /* before reading: passing a mark forgets it */
+        if (way->seen & EPOLLPRI && pass_mark(way))
+            continue;
+        bool has_pipe = take_pipe(pipes, way->pipe), whole = way->large;
+        bool just_data = !(way->seen & NOT_JUST_DATA);
         int count = !has_pipe ? copy(relay, way, budget) : whole ? fill(way) : forward(relay, way, budget);
         if (count == -EINTR)
             continue;

@@ -198,6 +198,24 @@ describe("a relayed connection", () => {
     expect(await ends("urgent-and-more", between)).toBe("good");
   });
 
+  for (const kind of ["TCP", "Unix"])
+    testWith(program("python3"))(`loses no byte beside an urgent one, with a ${kind} target`, async () => {
+      using folder = scratch();
+      await using between = await relayed(kind === "TCP" ? [] : ["-u", folder.file("s")]);
+      const where = kind === "TCP" ? [] : [folder.file("s")];
+      expect(await ends("urgent-often", between, "100", ...where)).toBe("good");
+    });
+
+  testWith(program("python3"), program("prlimit"))(
+    "loses no byte beside an urgent one where there is no pipe",
+    async () => {
+      await using between = await relayed([], {
+        command: (words) => ["prlimit", "--nofile=40:40", "--", ...words],
+      });
+      expect(await ends("urgent-often", between, "50")).toBe("good");
+    },
+  );
+
   testWith(program("python3"))("ends and is reset though whoever handed it over still holds it", async () => {
     using folder = scratch();
     const [box, target] = [folder.file("box"), await freePort()];

@@ -346,6 +346,46 @@ def urgent_and_more():
         expect(got, b"beforeand after", "up")
 
 
+def urgent_often():
+    """COUNT times: what comes around urgent bytes is whole, however it comes, and so are they (SO_OOBINLINE)."""
+
+    def small(client):
+        for round in range(5):
+            client.sendall(b"ab")
+            client.send(b"!", socket.MSG_OOB)
+            client.sendall(b"cd")
+            time.sleep(0.0003 * (round % 2))
+        return b"ab!cd" * 5
+
+    def large(client):
+        data = os.urandom(200_000)
+        client.sendall(data)
+        client.send(b"!", socket.MSG_OOB)
+        client.sendall(data)
+        return data + b"!" + data
+
+    def last(client):
+        client.send(b"!", socket.MSG_OOB)
+        return b"!"
+
+    with listen(*MORE[1:]) as listener:
+        for _ in range(COUNT):
+            for way in (small, large, last):
+                client = dial()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                target = accept(listener)
+                if target.family == socket.AF_INET:
+                    target.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+                sent = way(client)
+                client.shutdown(socket.SHUT_WR)
+                got = b""
+                while piece := target.recv(1 << 16):
+                    got += piece
+                if got != sent:
+                    sys.exit(f"{way.__name__}: {len(got)} bytes of {len(sent)}")
+                client.close(), target.close()
+
+
 def answer(listener):
     """The target of whoever says hello: has heard all when they have finished, and answers then."""
     target = accept(listener)
@@ -466,6 +506,7 @@ def ping():
     "target-refuses-more": target_refuses_more,
     "urgent": urgent,
     "urgent-and-more": urgent_and_more,
+    "urgent-often": urgent_often,
     "kept": kept,
     "unix-client-closes": unix_client_closes,
     "stuck": stuck,
