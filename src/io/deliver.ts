@@ -62,6 +62,7 @@ export interface Way {
   takeWaiting(): Taken[];
   /** Gives up whatever still waits. */
   close(reason: Reason): void;
+  readonly target: Target;
   /** All that it consists of. */
   readonly deliveries: readonly Delivery[];
 }

@@ -73,7 +73,7 @@ export class Deliveries implements Hall {
 
   /**
    * Another table's targets from now on. A way whose receiver is in both keeps its socket, and what waits there; so
-   * does one that something kept from leaving.
+   * does one that something kept from leaving. What waits where its target no longer leads goes where it leads now.
    */
   replace(targets: readonly Target[]): void {
     const leaving = [...this.#leaving].flatMap((way) => (way instanceof Delivery && way.load > 0 ? way : []));
@@ -95,7 +95,21 @@ export class Deliveries implements Hall {
         this.#leave(way);
       }
     }
+    this.#moveOn();
     this.#tickLater();
+  }
+
+  #moveOn(): void {
+    const indexes = new Map(this.#targets.map(({ name }, index) => [name, index]));
+    const homeless = [...this.#leaving].flatMap((way) => {
+      const target = indexes.get(way.target.name);
+      return target === undefined ? [] : way.takeWaiting().map((taken) => ({ target, ...taken }));
+    });
+    if (homeless.length === 0) return;
+    this.readmit(() => {
+      for (const { target, flow, listener, since } of homeless) this.add(target, flow, 0, listener, since);
+      this.flush();
+    });
   }
 
   get free(): number {

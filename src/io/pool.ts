@@ -48,6 +48,10 @@ export class Pool implements Way {
     if (target.spread) this.#look();
   }
 
+  get target(): Target {
+    return this.#target;
+  }
+
   get deliveries(): readonly Delivery[] {
     return this.#members;
   }

@@ -162,6 +162,32 @@ test("a target that one reload takes away and the next brings back goes on with 
   expect(told.gaveUp).toEqual(["queue-full"]);
 });
 
+test("a template that one reload takes away and the next brings back goes on with what waits, in order", () => {
+  const { deliveries, target, told } = pool("a", {});
+  const template = {
+    ...target,
+    receivers: [{ kind: "unix", path: ground.path("{local}"), fill: "braces" }],
+  } as const;
+  deliveries.replace([template]);
+  const ids = hand(deliveries, 2);
+  deliveries.replace([]);
+  deliveries.replace([template]);
+  ids.push(...hand(deliveries, 2));
+  expect(told).toMatchObject({ waiting: 4, gaveUp: [] });
+  const box = mailbox("127.0.0.1");
+  while (told.waiting > 0) ground.reactor.turn();
+  expect(taken(box)).toEqual(ids);
+});
+
+test("what waits for a receiver that a reload takes from its target goes to those that are left, whatever their room", () => {
+  const { deliveries, target, told } = pool("ab", { balance: "source-hash" });
+  const ids = hand(deliveries, 3);
+  const box = mailbox("c");
+  deliveries.replace([{ ...target, queue: 1, receivers: [{ kind: "unix", path: ground.path("c") }] }]);
+  expect(taken(box)).toEqual(ids);
+  expect(told).toMatchObject({ waiting: 0, gaveUp: [] });
+});
+
 test("a path that a table names, another's template leads to, and the next names again keeps all that waits", () => {
   const named = { kind: "unix", path: ground.path("127.0.0.1") } as const;
   const filled = { kind: "unix", path: ground.path("{local}"), fill: "braces" } as const;
@@ -181,7 +207,7 @@ test("a path that a table names, another's template leads to, and the next names
   expect(told.gaveUp).toEqual([]);
 });
 
-test("a reload keeps what waits, and the sockets of receivers that stay", () => {
+test("a reload keeps what waits for receivers that stay, and their sockets", () => {
   const { deliveries, target, told } = pool("ab", {});
   const ids = hand(deliveries, 4);
   const receivers = [...target.receivers.slice(1), { kind: "unix", path: ground.path("c") } as const];
@@ -189,7 +215,7 @@ test("a reload keeps what waits, and the sockets of receivers that stay", () => 
   expect(told).toMatchObject({ waiting: 4, gaveUp: [] });
   const boxes = [mailbox("a"), mailbox("b"), mailbox("c")];
   while (told.waiting > 0) ground.reactor.turn();
-  expect(boxes.map((box) => taken(box))).toEqual([[ids[0]!, ids[2]!], [ids[1]!, ids[3]!], []]);
+  expect(boxes.map((box) => taken(box))).toEqual([[], [ids[1]!, ids[3]!, ids[0]!], [ids[2]!]]);
   const more = hand(deliveries, 4);
   expect(boxes.map((box) => taken(box))).toEqual([[], [more[0]!, more[2]!], [more[1]!, more[3]!]]);
 });
