@@ -33,6 +33,9 @@ const SHORT_OF: ReadonlySet<number> = new Set([ERRNO.EMFILE, ERRNO.ENFILE, ERRNO
 /** Accepting goes on once it has not paused for so long: while it does now and then, that is no news. */
 const CALM_MS = 1000;
 
+/** What `sb_receive_fds` says of a message that brings no connection, or none that can be had. */
+const WITHOUT_CONNECTION: ReadonlySet<number> = new Set([ERRNO.EBADMSG, ERRNO.EPROTOTYPE, ERRNO.EMFILE]);
+
 /** After this many batches of one connection, only every so manieth call asks whether more have come. */
 const LONELY = 8;
 
@@ -185,7 +188,8 @@ class Acceptor {
   #handOff(flows: Uint32Array, count: number, listener: number, since = 0): void {
     for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
       if (fdOf(flows, at) < 0) {
-        this.#gaveUp("client-gone", "", flows, at, listener);
+        const empty = WITHOUT_CONNECTION.has(-fdOf(flows, at));
+        this.#gaveUp(empty ? "bad-message" : "client-gone", "", flows, at, listener);
         continue;
       }
       const verdict = route(this.#table, flows, at, listener);

@@ -55,6 +55,8 @@ export class Acceptors {
   #released = false;
   #ending = false;
   #exitWhenLost = false;
+  /** By what each acceptor finds out for itself, what was said of it last. */
+  readonly #said = new Map<string, number>();
   #announce: () => void = () => {};
   #settled: () => void = () => {};
   readonly #finished = Promise.withResolvers<number>();
@@ -108,6 +110,7 @@ export class Acceptors {
   /** Takes effect at once; resolves when what it removes has been emptied and closed, or that takes long. */
   change(table: Table, added: readonly WorkerSource[], keep: Change["keep"]): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
+    this.#said.clear();
     let left = this.#members.length;
     this.#settled = () => --left === 0 && resolve();
     this.#orderEach((worker) => {
@@ -202,17 +205,19 @@ export class Acceptors {
         for (const entry of report.entries) this.#host.log(describeEntry(entry, this.#numbers));
         return;
       case "way":
+        if (!this.#isNews(report.receiver, report.errno)) return;
         this.#host.log(describeWay(report.receiver, report.step, report.errno));
         return;
       case "lost":
         this.#host.log(`${formatReceiver(report.receiver)}: its peer has gone`);
         if (this.#exitWhenLost) this.stop(EXIT.peerGone);
         return;
-      case "sibling":
-        this.#host.log(
-          `${report.target}: ${formatReceiver(report.receiver)} ${report.present ? "joins" : "leaves"}`,
-        );
+      case "sibling": {
+        const sibling = `${report.target}: ${formatReceiver(report.receiver)}`;
+        if (!this.#isNews(sibling, report.present ? 1 : 0)) return;
+        this.#host.log(`${sibling} ${report.present ? "joins" : "leaves"}`);
         return;
+      }
       case "paused":
         this.#host.log(describePause(report.errno));
         return;
@@ -233,6 +238,12 @@ export class Acceptors {
         if (--this.#running === 0) this.#finished.resolve(this.#code);
         return;
     }
+  }
+
+  #isNews(subject: string, state: number): boolean {
+    if (this.#said.get(subject) === state) return false;
+    this.#said.set(subject, state);
+    return true;
   }
 
   #failed(error: unknown): void {

@@ -244,6 +244,7 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
         { answer: "four" },
         { answer: "six" },
       ]);
+      expect(server.log).toMatch(/stopped: 3 accepted, 2 delivered, 1 bad-message\n$/);
       for (const target of [six, four]) {
         const seen = await seenBy(target, 1);
         expect(seen).toHaveLength(1);

@@ -57,6 +57,33 @@ describe("acceptors", () => {
     expect(sum(counts)).toBe(COUNT + 500);
   });
 
+  test("say once what each of them finds out", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    writeFileSync(
+      folder.file("c.toml"),
+      `[server]\nworkers = ${WORKERS}\n[[listen]]\nport = ${port}\n[[route]]\nto = "target:t"\n` +
+        `[target.t]\nto = "unix:${folder.file("r")}"\nspread = true\n`,
+    );
+    await using server = await ready("socketbox", ["-f", folder.file("c.toml")]);
+    const crowd = () => load({ port, count: 200, atATime: 200 });
+    const waiting = crowd();
+    await server.until(/connect: ENOENT/);
+    await Bun.sleep(300);
+    await using first = await receiver(folder.file("r"));
+    expect(await waiting).toMatchObject(allServed(200));
+    await using second = await receiver(folder.file("r.1"));
+    for (let times = 0; times < 4; times++) {
+      expect(await crowd()).toMatchObject(allServed(200));
+      await Bun.sleep(100);
+    }
+    expect(server.log.match(/its connections wait/g)).toHaveLength(1);
+    expect(server.log.match(/reached again/g)).toHaveLength(1);
+    expect(server.log.match(/r\.1 joins/g)).toHaveLength(1);
+    await Promise.all([first.stop(), second.stop()]);
+    expect(await totals(server)).toEqual({ accepted: 1000, delivered: 1000 });
+  });
+
   test("have one port between them where the kernel chooses it", async () => {
     using folder = scratch();
     await using _receiver = await receiver(folder.file("r"));
