@@ -49,6 +49,17 @@ static int clear_transparency(int fd, sa_family_t family) {
                       sizeof off);
 }
 
+/* For one that was not accepted here. Other kinds of sockets have nothing to clear. */
+int sb_clear_transparent(int fd) {
+    int domain;
+    socklen_t length = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0)
+        return -errno;
+    if (domain != AF_INET && domain != AF_INET6)
+        return 0;
+    return clear_transparency(fd, (sa_family_t)domain) < 0 ? -errno : 0;
+}
+
 static int accept_one(int listener, struct sb_flow *flow, int flags) {
     struct sockaddr_storage remote = {0};
     socklen_t length = sizeof remote;

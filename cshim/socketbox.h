@@ -133,6 +133,7 @@ SB_EXPORT int sb_inode(const char *path, uint64_t device_inode[2]);
 
 /* accept.c */
 SB_EXPORT int sb_accept(int listener, struct sb_flow *flows, int max, int flags);
+SB_EXPORT int sb_clear_transparent(int fd);
 
 /* handoff.c: all control messages of the project */
 SB_EXPORT int sb_send_fds(int socket, const int32_t *fds, int count, const void *payload, int length);

@@ -82,6 +82,16 @@ describe("the packed tarball", () => {
       "127.0.0.1\nthrough the socket itself",
     );
   });
+
+  test("finds the Bun that bun x itself is, wherever that lies", async () => {
+    const env = { PATH: "/usr/bin:/bin", npm_execpath: undefined };
+    const options = { cwd: folder.path, env };
+    const out = `socketbox ${packageFile.version}\n`;
+    expect(await run([BUN, "x", "socketbox", "--version"], options)).toEqual({ code: 0, out });
+    const bare = await run(["node_modules/.bin/socketbox", "--version"], options);
+    expect(bare.code).toBe(3);
+    expect(bare.out).toContain("socketbox: Bun is not here; run ");
+  });
 });
 
 describe("the compiled executable", () => {

@@ -5,7 +5,7 @@ import { parseScoped } from "../config/words.ts";
 import { interfaceIndex } from "../io/connect.ts";
 import type { IdentityRequest } from "../io/identity.ts";
 import type { Host } from "../programs/host.ts";
-import type { ListenerOverrides, Registration, ServeOptions } from "../programs/plan.ts";
+import type { Idle, ListenerOverrides, Registration, ServeOptions } from "../programs/plan.ts";
 import { serve } from "../programs/serve.ts";
 import { SLOT_MAX } from "../wire/registration.ts";
 import {
@@ -147,9 +147,30 @@ export async function serveCommand(host: Host, argv: readonly string[]): Promise
     takeover: options.takeover === undefined ? undefined : socketPathOption("--takeover", options.takeover),
     substitute: options.substitute === true,
     exec: options.exec ? words : undefined,
+    idle: idleOptions(canonical),
     background: options.daemon
       ? [...canonical.filter((option) => option !== "--daemon"), "--", ...words]
       : undefined,
+  });
+}
+
+type Name = keyof typeof OPTIONS;
+
+/** For each option, those that mean nothing beside it. */
+const LEAVES_IDLE: readonly (readonly [Name, readonly Name[]])[] = [
+  ["register", ["address", "port", "transparent", "freebind", "exclusive", "reuse-port", "backlog"]],
+  ["socket", ["address", "port", "transparent", "freebind", "exclusive", "reuse-port"]],
+  ["send-to", ["config"]],
+  ["send-fd", ["config", "substitute"]],
+  ["exec", ["send-to", "send-fd", "substitute", "backlog", "clear-transparent"]],
+];
+
+function idleOptions(canonical: readonly string[]): Idle[] {
+  const given = new Set(canonical.map((option) => /^--([^=]+)/.exec(option)![1]));
+  const letter = (name: Name) => `-${(OPTIONS[name] as { alias: string }).alias}`;
+  return LEAVES_IDLE.filter(([by]) => given.has(by)).flatMap(([by, names]) => {
+    const idle = names.filter((name) => given.has(name)).map(letter);
+    return idle.length === 0 ? [] : [{ by: letter(by), options: idle }];
   });
 }
 

@@ -21,6 +21,12 @@ interface Node {
 }
 
 const NOWHERE: Spot = { line: 0, column: 0 };
+/** Should the two parsers ever disagree on what TOML is, a message without its line is better than none. */
+const LOST: Node = { key: NOWHERE, value: NOWHERE, children: new Map() };
+
+/** A word so long that this parser may have no room for it: it keeps every character of a string on the stack. */
+const HUGE = /[^\r\n"'\\,=[\]{}#]{1000,}/g;
+const KEPT = 100;
 
 export class Places {
   readonly #text: string;
@@ -44,7 +50,7 @@ export class Places {
   }
 
   find(way: Way, part: "key" | "value"): Spot {
-    this.#top ??= readTree(this.#text);
+    this.#top ??= readTree(this.#text) ?? readCut(this.#text) ?? LOST;
     let node = this.#top;
     for (const step of way) {
       const child = node.children.get(step);
@@ -80,7 +86,8 @@ class TomlPlace implements Place {
   }
 }
 
-function readTree(text: string): Node {
+/** `undefined` where the parser cannot read it. */
+function readTree(text: string): Node | undefined {
   const start = { line: 1, column: 1 };
   const top: Node = { key: start, value: start, children: new Map() };
   try {
@@ -90,12 +97,34 @@ function readTree(text: string): Node {
     }
     return top;
   } catch (error) {
-    // Should the two parsers ever disagree on what TOML is, or a text be too long for this one (it keeps a million
-    // characters of a string on the stack), a message without its line is better than none.
-    if (error instanceof ParseError || error instanceof RangeError)
-      return { key: NOWHERE, value: NOWHERE, children: new Map() };
+    if (error instanceof ParseError || error instanceof RangeError) return undefined;
     throw error;
   }
+}
+
+/** The same without the rest of huge words; places are those in the whole text. */
+function readCut(text: string): Node | undefined {
+  const cuts: { line: number; column: number; length: number }[] = [];
+  const lines = text.split("\n").map((whole, index) => {
+    let gone = 0;
+    return whole.replace(HUGE, (word, at: number) => {
+      const length = word.length - KEPT;
+      cuts.push({ line: index + 1, column: at - gone + KEPT, length });
+      gone += length;
+      return word.slice(0, KEPT);
+    });
+  });
+  const moved = ({ line, column }: Spot): Spot => {
+    const before = cuts.filter((cut) => cut.line === line && cut.column < column);
+    return { line, column: before.reduce((sum, { length }) => sum + length, column) };
+  };
+  const restored = ({ key, value, children }: Node): Node => ({
+    key: moved(key),
+    value: moved(value),
+    children: new Map([...children].map(([name, node]) => [name, restored(node)])),
+  });
+  const top = cuts.length > 0 ? readTree(lines.join("\n")) : undefined;
+  return top && restored(top);
 }
 
 /** `[a.b]` or `[[a.b]]`: the header is where the table begins. */

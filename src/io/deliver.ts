@@ -22,6 +22,9 @@ import { SOCK } from "./socket.ts";
 /** The most connections that one call accepts, routes and hands off. */
 export const BATCH = 64;
 
+/** In a long queue, at how many clients one tick looks: each look costs some 0.2 µs. */
+const LOOKED_AT_MAX = 4096;
+
 /** What a delivery tells the acceptor that owns it. */
 export interface DeliveryEvents {
   /** A connection was given up, and is closed already. `flows` holds its record at word `at`. */
@@ -122,6 +125,8 @@ export class Delivery implements Way, Member {
   #broken = 0;
   /** Whether the last attempt to connect failed. */
   #missing = false;
+  /** How far the last tick has looked for clients that have gone. */
+  #lookedTo = 0;
   /** Whether anything has gone since the last tick, and whether in vain something waited from one to the next. */
   #took = false;
   #stuck = false;
@@ -236,7 +241,7 @@ export class Delivery implements Way, Member {
     this.#took = false;
     if (busy && this.#socket && this.#moved()) this.#disconnect();
     if (queue.size === 0) return busy;
-    this.#dropReset(queue.size);
+    this.#lookForReset();
     this.#stalled = false;
     this.#pumpAll();
     this.#dropOld(now);
@@ -289,7 +294,7 @@ export class Delivery implements Way, Member {
   #pump(): boolean {
     const count = Math.min(this.#helping, this.#queue.size);
     // Looked at just before they go: only what has had to wait can have been reset meanwhile.
-    const tried = count - this.#dropReset(count);
+    const tried = count - this.#dropReset(0, count);
     const sent = this.#send(tried);
     this.#helping = sent === tried ? Math.min(BATCH, count * 2) : Math.max(1, sent);
     return sent === tried;
@@ -350,12 +355,20 @@ export class Delivery implements Way, Member {
     return { payload: this.#payload, alike };
   }
 
-  /** Gives up those of the first `count` whose client has gone. Returns how many. */
-  #dropReset(count: number): number {
+  /** All of a queue, or the next part of a long one. */
+  #lookForReset(): void {
+    const { size } = this.#queue;
+    const from = this.#lookedTo < size ? this.#lookedTo : 0;
+    const count = Math.min(size - from, LOOKED_AT_MAX);
+    this.#lookedTo = from + count - this.#dropReset(from, count);
+  }
+
+  /** Gives up those of `count`, from the one at `first` on, whose client has gone. Returns how many. */
+  #dropReset(first: number, count: number): number {
     const { fds } = this.#queue;
-    const closed = native.sb_close_reset(fds, count);
+    const closed = native.sb_close_reset(first === 0 ? fds : fds.subarray(first), count);
     if (closed <= 0) return 0;
-    for (let i = 0; i < count; i++) if (fds[i]! < 0) this.#tellGivenUp("client-gone", i);
+    for (let i = first; i < first + count; i++) if (fds[i]! < 0) this.#tellGivenUp("client-gone", i);
     this.#queue.dropClosed();
     return closed;
   }

@@ -22,6 +22,7 @@ export const symbols = {
   sb_inode: { args: [ptr, ptr], returns: number },
 
   sb_accept: { args: [i32, ptr, i32, i32], returns: number },
+  sb_clear_transparent: { args: [i32], returns: number },
 
   sb_send_fds: { args: [i32, ptr, i32, ptr, i32], returns: number },
   sb_want_senders: { args: [i32], returns: number },

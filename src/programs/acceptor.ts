@@ -163,6 +163,7 @@ class Acceptor {
     this.#counters.add("accepted", count);
     this.#patience.took(count);
     if (this.#proxied.size > 0) this.#forgetProxied(flows, count);
+    if (source.kind === "mailbox" && source.clearTransparent) clearTransparent(flows, count);
     for (const [at, ends] of told) this.#proxied.set(fdOf(flows, at), ends);
     this.#handOff(flows, source.proxy ? this.#readHeaders(flows, count, source) : count, source.listener);
     if (this.#isFull()) this.#pause(0);
@@ -330,10 +331,12 @@ class Acceptor {
     this.#table = table;
     this.#deliveries.replace(table.targets);
     const kept = new Map(keep.map((source) => [source.id, source]));
+    // No configuration names the mailbox, and none takes it away.
+    const stays = ({ source }: OpenSource) => source.kind === "mailbox" || kept.has(source.id);
     const before = this.#sources;
-    this.#sources = before.filter(({ source }) => kept.has(source.id));
+    this.#sources = before.filter(stays);
     for (const open of this.#sources) open.source = { ...open.source, ...kept.get(open.source.id) };
-    for (const open of before) if (!kept.has(open.source.id)) this.#drain(open);
+    for (const open of before) if (!stays(open)) this.#drain(open);
     for (const source of add) this.#open(source);
     if (this.#draining === 0) this.#report({ kind: "settled" });
   }
@@ -410,6 +413,14 @@ function closeSource({ fd, watch }: OpenSource): void {
 
 function mailboxOf({ fd }: Source) {
   return { fd: { number: fd }, fromUid: ANYBODY };
+}
+
+/** What was accepted elsewhere has not been cleared yet. */
+function clearTransparent(flows: Uint32Array, count: number): void {
+  for (let at = 0; at < count * FLOW_WORDS; at += FLOW_WORDS) {
+    const fd = fdOf(flows, at);
+    if (fd >= 0) native.sb_clear_transparent(fd);
+  }
 }
 
 /** Whether the record has other ends than the connection itself: a PROXY header has told them. */

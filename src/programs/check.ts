@@ -1,10 +1,13 @@
 /** `socketbox check`: everything that is wrong with a configuration, and the verdict. */
+import { decodeUtf8 } from "../config/encoding.ts";
 import { formatDiagnostic } from "../model/diagnostic.ts";
-import { configure, readText } from "./configure.ts";
+import { configure, type Outcome, readBytes } from "./configure.ts";
 import { EXIT, type Host } from "./host.ts";
 
 export function check(host: Host, file: string): number {
-  const { diagnostics, configured } = configure(file, readText(file));
+  const text = decodeUtf8(file, readBytes(file));
+  const outcome: Outcome = typeof text === "string" ? configure(file, text) : { diagnostics: [text] };
+  const { diagnostics, configured } = outcome;
   for (const diagnostic of diagnostics) host.out(`${formatDiagnostic(diagnostic)}\n`);
   const errors = diagnostics.filter(({ severity }) => severity === "error").length;
   if (!configured) {

@@ -22,13 +22,18 @@ export interface Outcome {
   readonly configured?: Configured;
 }
 
-/** The text of the file. Throws a Failure that says why it cannot be had. */
-export function readText(file: string): string {
+/** What the file holds. Throws a Failure that says why it cannot be had. */
+export function readBytes(file: string): Uint8Array {
   try {
-    return decodeText(file, readFileSync(file));
+    return readFileSync(file);
   } catch (error) {
-    throw error instanceof Failure ? error : unreadable(file, error);
+    throw unreadable(file, error);
   }
+}
+
+/** The same as text. Throws a Failure, also for what is none. */
+export function readText(file: string): string {
+  return decodeText(file, readBytes(file));
 }
 
 /** Throws a Failure that says where it is not UTF-8. */

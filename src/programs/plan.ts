@@ -24,6 +24,11 @@ export interface Registration {
 /** What the command line says about listeners, over what the file says. */
 export type ListenerOverrides = Partial<Omit<ListenerSettings, "name" | "netns" | "device">>;
 
+export interface Idle {
+  readonly by: string;
+  readonly options: readonly string[];
+}
+
 export interface ServeOptions {
   readonly config: string;
   readonly listener: ListenerOverrides;
@@ -39,6 +44,8 @@ export interface ServeOptions {
   readonly substitute: boolean;
   /** `-e`: the program to become, and its arguments. */
   readonly exec: readonly string[] | undefined;
+  /** Options that another one leaves without effect; each as it was meant, with a letter. */
+  readonly idle: readonly Idle[];
   /** `-d`: the arguments to start this program with again. */
   readonly background: readonly string[] | undefined;
 }

@@ -57,6 +57,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   let file = early ? new SourceFile(options.config) : undefined;
   const planned = file && planOf(host, options, file.read(), numbers);
   const request = planned?.identity ?? options.identity;
+  warnOfIdle(host, options, planned);
   if (options.exec) return become(host, options.exec, options, planned, inherited, ready);
 
   // Before anything is bound: a name that nobody has changes nothing.
@@ -70,7 +71,6 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   const binding: Binding = { workers, ending: service.isManaged ? "drain" : "refuse" };
   const { listeners, removed } = mailbox ? NO_LISTENERS : bindListeners(options, planned, given, binding);
   warnOfReusePort(host, listeners);
-  warnOfOutranked(host, options, planned);
   if (!options.direct) file ??= new SourceFile(options.config);
   const text = planned || !file ? "" : file.read();
   // From here on there are paths to take away again, whatever ends us.
@@ -169,17 +169,17 @@ function openTakeover(host: Host, path: string, bound: Fd | undefined, made: Dis
   return made.adopt(bindTakeover(path), (takeover) => removePath(host, takeover));
 }
 
-/** `-s` and `-P` outrank whatever else says where to listen, as in the original, but not in silence. */
-function warnOfOutranked(host: Host, options: ServeOptions, planned: Plan | undefined): void {
+/** Options that leave others without effect do so as in the original, but not in silence. */
+function warnOfIdle(host: Host, options: ServeOptions, planned: Plan | undefined): void {
   const { registration, inherited, listener } = options;
+  for (const idle of options.idle) host.log(`${idle.by} leaves ${idle.options.join(", ")} without effect`);
   if (!registration && inherited === undefined) return;
-  const outranking = registration ? "-P" : "-s";
   const named = listener.address !== undefined || listener.port !== undefined;
   // The first listener of a file is what an inherited socket is called, and how it is treated.
   const idle = named ? [] : (planned?.listeners ?? []).slice(registration ? 0 : 1);
-  if (named) host.log(`${outranking} outranks -l and -p, which mean nothing beside it`);
   if (idle.length === 0) return;
   const names = idle.map(({ name }) => name).join(", ");
+  const outranking = registration ? "-P" : "-s";
   host.log(`${outranking} outranks the configuration: listeners without a socket: ${names}`);
 }
 

@@ -53,9 +53,10 @@ export class Server implements Estate {
 
   /** What the acceptors take connections from. */
   sources(listeners: readonly Listener[]): WorkerSource[] {
-    const { mailbox, numbers, binding } = this.#parts;
+    const { mailbox, numbers, binding, options } = this.#parts;
     const sources = listeners.flatMap((listener) => sourcesOf(listener, binding.workers, numbers));
-    return mailbox ? [...sources, mailboxSource(mailbox)] : sources;
+    const clears = options.listener.clearTransparent === true;
+    return mailbox ? [...sources, mailboxSource(mailbox, clears)] : sources;
   }
 
   /** Lets go of what serves already and is no longer wanted: what is in its backlog is served. */
@@ -157,7 +158,7 @@ export class Server implements Estate {
   }
 }
 
-function mailboxSource(mailbox: Fd): WorkerSource {
+function mailboxSource(mailbox: Fd, clearTransparent: boolean): WorkerSource {
   const fd = native.sb_duplicate(mailbox.number);
   const id = nextSourceId();
   return {
@@ -165,7 +166,7 @@ function mailboxSource(mailbox: Fd): WorkerSource {
     kind: "mailbox",
     fd,
     listener: 0,
-    clearTransparent: false,
+    clearTransparent,
     shared: false,
     ending: "drain",
     worker: 0,

@@ -726,3 +726,10 @@ describe("which language", () => {
     expect(readConfiguration("/etc/a.toml.old", ROUTE).configuration).toBeUndefined();
   });
 });
+
+test("a fault has its place beside words of a megabyte, too", () => {
+  const huge = "x".repeat(1_000_000);
+  const text = `[slots]\nbad = "${huge}"\n[[route]]\nport = ["${huge}", 0]\nto = "unix:/${huge}"`;
+  const places = faultsOf("f.toml", text).map((fault) => fault.slice(0, fault.indexOf(": ")));
+  expect(places).toEqual(["2:7", "4:9", `4:${9 + 1_000_002 + 2}`, "5:6"]);
+});

@@ -79,8 +79,8 @@ describe("socketbox check", () => {
       ]);
       expect(await check(extension, bytes)).toEqual({
         code: 1,
-        out: "",
-        log: "FILE:3:14: error: the byte 0xff is not UTF-8; expected UTF-8 text",
+        out: "FILE:3:14: error: the byte 0xff is not UTF-8; expected UTF-8 text\nFILE: refused, 1 error\n",
+        log: "",
       });
     }
   });

@@ -314,3 +314,24 @@ describe("a reload", () => {
     );
   });
 });
+
+test("a server that has registered with another (-P) keeps its slot over a reload, and serves it", async () => {
+  using folder = scratch();
+  const port = await freePort();
+  const registry = folder.file("registry");
+  const outer = folder.file("outer.toml");
+  const allow = `[[registry]]\npath = "${registry}"\n[[registry.allow]]\nslot = 1\n`;
+  write(outer, listen("a", port) + allow + route("slot:1"));
+  const inner = folder.file("inner.toml");
+  write(inner, route(`unix:${folder.file("a")}`));
+  await using _a = await receiver(folder.file("a"), "a");
+  await using _b = await receiver(folder.file("b"), "b");
+  await using _outer = await ready("socketbox", ["-f", outer]);
+  await using server = await ready("socketbox", ["-P", `1:${registry}`, "-f", inner]);
+  expect(await ask(port, "127.0.0.1")).toBe("a");
+  write(inner, route(`unix:${folder.file("b")}`));
+  expect(await reload(server)).toContain("reloaded: ");
+  expect(await ask(port, "127.0.0.1")).toBe("b");
+  expect(await reload(server)).toContain("reloaded: nothing changed");
+  expect(await ask(port, "127.0.0.1")).toBe("b");
+});

@@ -100,3 +100,18 @@ test("a user that nobody is is refused before anything is bound", async () => {
   expect(code).toBe(3);
   expect(existsSync(registry)).toBe(false);
 });
+
+test.each([
+  [["-f", "none.conf", "-S", "@nobody"], "-S leaves -f without effect"],
+  [["-Uf", "none.toml", "-i", "0"], "-i leaves -f, -U without effect"],
+  [["-ezUb", "1", "-S", "@nobody", "true"], "-e leaves -S, -U, -b, -z without effect"],
+])("%j: an option without effect is not passed over in silence", async (words, expected) => {
+  const { out } = await run([bin("socketbox"), "-p", "0", "-u", "no such user", ...words]);
+  expect(out).toContain(`: ${expected}\n`);
+});
+
+test("options that have their effect are no reason for a word", async () => {
+  const words = ["-tFRrzb", "1", "-l", "::1", "-p", "0", "-S", "@nobody", "-U", "-u", "no such user"];
+  const { out } = await run([bin("socketbox"), ...words]);
+  expect(out).not.toContain("without effect");
+});

@@ -242,8 +242,8 @@ os.execv(sys.argv[3], [sys.argv[3], "-s", str(listening.fileno()), *sys.argv[4:]
     const listen = (name: string) => `[[listen]]\nname = "${name}"\naddress = "::1"\nport = 1\n`;
     writeFileSync(file, `${listen("a")}${listen("b")}[[route]]\nto = "deny"\n`);
     for (const [words, warning] of [
-      [["-p", "1"], ": -s outranks -l and -p, which mean nothing beside it\n"],
-      [["-l", "::1"], ": -s outranks -l and -p, which mean nothing beside it\n"],
+      [["-p", "1"], ": -s leaves -p without effect\n"],
+      [["-RFrt", "-l", "::1"], ": -s leaves -l, -t, -F, -R, -r without effect\n"],
       [[], ": -s outranks the configuration: listeners without a socket: b\n"],
     ] as const) {
       await using server = python(INHERIT, ["6", "bound", SOCKETBOX, "-f", file, ...words]);

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { EXIT } from "../../../src/programs/host.ts";
 import { python, said } from "../../kit/python.ts";
 import { ask, freePort, ready, run, scratch } from "../../kit/running.ts";
-import { receiver, type Seen, SOCKETBOX, seenBy, testPython } from "./server.ts";
+import { receiver, type Seen, SOCKETBOX, seenBy, testPython, testRoot } from "./server.ts";
 
 /** The example of the line format's documentation, with paths of this test in place of /run. */
 const example = (run: string) => `max-maps:1
@@ -216,6 +216,8 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
     way.send(bytes([0x80, 0, 0, 0]))
     for address in ["127.0.0.1", "::1"]:
         client, accepted = connection(address)
+        if sys.argv[2] == "transparent" and address == "::1":
+            accepted.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
         send(way, accepted, payload=b"\\x03\\0\\0\\0")
         accepted.close()
         say(answer=read_all(client))
@@ -254,6 +256,22 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
     },
   );
 
+  testRoot("-z clears what comes, too, although it was accepted elsewhere", async () => {
+    using folder = scratch();
+    for (const [words, transparent] of [
+      [[], 1],
+      [["-z"], 0],
+    ] as const) {
+      const [path, registryPath] = [folder.file(`r${transparent}`), folder.file(`g${transparent}`)];
+      await using target = await receiver(path);
+      await using registry = python(REGISTRY, [registryPath, "transparent"]);
+      await registry.until(/listening/);
+      await using server = await ready("socketbox", ["-P", `1:${registryPath}`, "-S", path, ...words]);
+      expect(await server.ended()).toBe(EXIT.peerGone);
+      expect((await seenBy(target, 2))[1]).toMatchObject({ local: ["::1", expect.anything()], transparent });
+    }
+  });
+
   testPython("outranks -l, -p and the listeners of the file, and says so", async () => {
     using folder = scratch();
     const file = folder.file("two.toml");
@@ -261,8 +279,8 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
     writeFileSync(file, `${listen("a")}${listen("b")}[[route]]\nto = "unix:${folder.file("r")}"\n`);
     await using _target = await receiver(folder.file("r"), "here");
     for (const [words, warning] of [
-      [["-p", "1"], ": -P outranks -l and -p, which mean nothing beside it\n"],
-      [["-l", "::1"], ": -P outranks -l and -p, which mean nothing beside it\n"],
+      [["-p", "1"], ": -P leaves -p without effect\n"],
+      [["-FRrtb1", "-l", "::1"], ": -P leaves -l, -t, -F, -R, -r, -b without effect\n"],
       [[], ": -P outranks the configuration: listeners without a socket: a, b\n"],
     ] as const) {
       await using registry = python(REGISTRY, [folder.file(`registry${words}`), "answer"]);
@@ -270,7 +288,7 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
       const args = ["-P", `1:${folder.file(`registry${words}`)}`, "-f", file, ...words];
       await using server = await ready("socketbox", args);
       expect(await server.ended()).toBe(EXIT.peerGone);
-      expect(server.log.match(/: -P outranks .*\n/g)).toEqual([warning]);
+      expect(server.log.match(/: -P (outranks|leaves) .*\n/g)).toEqual([warning]);
       expect(said(registry.out).slice(2)).toEqual([{ answer: "here" }, { answer: "here" }]);
     }
   });
