@@ -1,8 +1,8 @@
 /* relay.c - the table of relayed connections: events of its sockets become moves, and news for who decides.
  *
  * The table is the caller's; `slot` is an index. Both sockets of a slot are registered with epoll(7) once,
- * for all events, edge-triggered, under ~(2 * slot + side) in the place of a descriptor: whoever else waits
- * on the same epoll instance passes over negative ones. */
+ * for all events, edge-triggered, under ~(2 * slot + side) in the place of a descriptor, which is never
+ * negative otherwise. */
 #define _GNU_SOURCE
 #include "internal.h"
 
@@ -151,22 +151,32 @@ static void handle(int epoll, struct sb_relay *relay, int slot, enum side side, 
         start(epoll, relay, slot, pipes);
 }
 
-/* Handles those of `events` that belong to the table. Writes into `slots` which have news (sb_relay.told,
- * which is the caller's to clear), and returns how many. */
-int sb_relay_events(int epoll, struct sb_relay *relays, const struct sb_event *events, int count,
-                    struct sb_pipes *pipes, uint32_t *slots) {
-    int told = 0;
-    for (int i = 0; i < count; i++) {
-        if (events[i].fd >= 0)
-            continue;
-        int slot = ~events[i].fd >> 1;
-        struct sb_relay *relay = &relays[slot];
-        uint32_t before = relay->told;
-        handle(epoll, relay, slot, ~events[i].fd & 1, events[i].events, pipes);
-        if (!before && relay->told)
-            slots[told++] = (uint32_t)slot;
-    }
-    return told;
+/* Waits, and moves what can be moved, until there is something for the caller: events of other descriptors,
+ * of which as many as the result says are in `events`, or slots that have news (sb_relay.told, which is the
+ * caller's to clear): told[0] of them, from told[1] on. A signal ends the wait too. `told` has room for one
+ * more than `max`. */
+int sb_relay_wait(int epoll, struct sb_relay *relays, struct sb_pipes *pipes, struct sb_event *events,
+                  int max, uint32_t *told) {
+    int others = 0;
+    told[0] = 0;
+    do {
+        int count = sb_epoll_wait(epoll, events, max, -1);
+        if (count <= 0)
+            return count;
+        for (int i = 0; i < count; i++) {
+            if (events[i].fd >= 0) {
+                events[others++] = events[i];
+                continue;
+            }
+            int slot = ~events[i].fd >> 1;
+            struct sb_relay *relay = &relays[slot];
+            uint32_t before = relay->told;
+            handle(epoll, relay, slot, ~events[i].fd & 1, events[i].events, pipes);
+            if (!before && relay->told)
+                told[++told[0]] = (uint32_t)slot;
+        }
+    } while (!others && !told[0]);
+    return others;
 }
 
 /* Lets a held connection go. Where writing to its target failed with `error`, that is only heard to the end.

@@ -199,8 +199,8 @@ SB_EXPORT int sb_pipes_close(struct sb_pipes *pipes);
 SB_EXPORT int sb_relay_open(int epoll, struct sb_relay *relays, int slot, int client, int nonblocking);
 SB_EXPORT int sb_relay_join(int epoll, struct sb_relay *relays, int slot, int target, int flags);
 SB_EXPORT int sb_relay_leave(struct sb_relay *relays, int slot);
-SB_EXPORT int sb_relay_events(int epoll, struct sb_relay *relays, const struct sb_event *events, int count,
-                              struct sb_pipes *pipes, uint32_t *slots);
+SB_EXPORT int sb_relay_wait(int epoll, struct sb_relay *relays, struct sb_pipes *pipes,
+                            struct sb_event *events, int max, uint32_t *told);
 SB_EXPORT int sb_relay_move(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int error);
 SB_EXPORT int sb_relay_close(int epoll, struct sb_relay *relays, int slot, struct sb_pipes *pipes, int reset,
                              int shared);

@@ -56,14 +56,15 @@ export class Reactor implements Disposable {
   #alarm = Number.POSITIVE_INFINITY;
   #generation = 0;
   #running = false;
-  /** Gets each batch of events before the callbacks do. Those of negative descriptors are its own (relays.ts). */
-  sweep: ((events: Int32Array, count: number) => void) | undefined;
+  /** Waits for events that have callbacks, at most `max`, and returns how many it has put into `events`. */
+  wait = (events: Int32Array, max: number): number =>
+    native.sb_epoll_wait(this.#epoll.number, events, max, -1);
 
   constructor() {
     this.watch(this.#clock.number, EVENT.in, () => this.#fireTimers());
   }
 
-  /** For registrations whose events `sweep` handles. */
+  /** For registrations that are not the reactor's: who makes them keeps their events to itself, in `wait`. */
   get epoll(): number {
     return this.#epoll.number;
   }
@@ -115,12 +116,10 @@ export class Reactor implements Disposable {
 
   /** One wait, and the callbacks of all that it brought. */
   turn(): void {
-    const count = native.sb_epoll_wait(this.#epoll.number, this.#events, BATCH, -1);
-    this.sweep?.(this.#events, count);
+    const count = this.wait(this.#events, BATCH);
     for (let i = 0; i < count; i++) {
       const at = i * EVENT_WORDS;
       const fd = this.#events[at + 1]!;
-      if (fd < 0) continue;
       const watched = this.#watched[fd];
       // An earlier callback of this turn may have closed this descriptor, and another may have its number now.
       if (watched && watched.generation === this.#events[at + 2]! >>> 0) watched.ready(this.#events[at]!);

@@ -1,6 +1,6 @@
 /**
- * The table of relayed connections: pairs of sockets whose bytes go from each to the other. The helper moves them as
- * the reactor's events come, a batch for each call, and tells only what somebody has to decide; see cshim/relay.c.
+ * The table of relayed connections: pairs of sockets whose bytes go from each to the other. The helper moves them
+ * where the reactor waits, and comes back only with what somebody has to decide; see cshim/relay.c.
  */
 import { native } from "../native/library.ts";
 import { structs } from "../native/structs.ts";
@@ -18,8 +18,8 @@ const WAY_BROKEN = 2;
 
 /** Room for so many at first; doubled when it is full. */
 const SLOTS = 64;
-/** As many as the reactor brings events in one batch. */
-const TOLD_MAX = 256;
+/** As many as the reactor takes events in one batch, and their number. */
+const TOLD_WORDS = 257;
 
 const { size, offsets } = structs.sb_relay;
 const WORDS = size / 4;
@@ -51,14 +51,14 @@ export class Relays implements Disposable {
   readonly #pipes = new Int32Array(structs.sb_pipes.size / 4);
   readonly #deciders: (Decider | undefined)[] = [];
   readonly #free: number[] = [];
-  readonly #told = new Uint32Array(TOLD_MAX);
+  readonly #told = new Uint32Array(TOLD_WORDS);
   #table = new Int32Array(SLOTS * WORDS);
 
   /** `pipesMore`: how many pipes there are descriptors for, beside those that are open. */
   constructor(reactor: Reactor, pipesMore: () => number) {
     this.#reactor = reactor;
     this.#pipesMore = pipesMore;
-    reactor.sweep = (events, count) => this.#sweep(events, count);
+    reactor.wait = (events, max) => this.#wait(events, max);
   }
 
   /** Pipes, in use or not. */
@@ -167,17 +167,19 @@ export class Relays implements Disposable {
     native.sb_pipes_close(this.#pipes);
   }
 
-  #sweep(events: Int32Array, count: number): void {
+  /** News is told before other events have their callbacks. */
+  #wait(events: Int32Array, max: number): number {
     this.#limitPipes();
-    const { epoll } = this.#reactor;
-    const told = native.sb_relay_events(epoll, this.#table, events, count, this.#pipes, this.#told);
-    for (let i = 0; i < told; i++) {
-      const slot = this.#told[i]!;
+    const told = this.#told;
+    const count = native.sb_relay_wait(this.#reactor.epoll, this.#table, this.#pipes, events, max, told);
+    for (let i = 1; i <= told[0]!; i++) {
+      const slot = told[i]!;
       const at = slot * WORDS + FIELD.told;
       const news = this.#table[at]!;
       this.#table[at] = 0;
       this.#deciders[slot]?.tell(news);
     }
+    return count;
   }
 
   #limitPipes(): void {

@@ -75,7 +75,7 @@ export const symbols = {
   sb_relay_open: { args: [i32, ptr, i32, i32, i32], returns: number },
   sb_relay_join: { args: [i32, ptr, i32, i32, i32], returns: number },
   sb_relay_leave: { args: [ptr, i32], returns: number },
-  sb_relay_events: { args: [i32, ptr, ptr, i32, ptr, ptr], returns: number },
+  sb_relay_wait: { args: [i32, ptr, ptr, ptr, i32, ptr], returns: number },
   sb_relay_move: { args: [i32, ptr, i32, ptr, i32], returns: number },
   sb_relay_close: { args: [i32, ptr, i32, ptr, i32, i32], returns: number },
 
