@@ -1,17 +1,21 @@
 /* load.c - the two ends between which relays are measured, all on 127.0.0.1.
  *
- *   load serve PORT              a server: takes as many bytes as the first eight after a 'b' say, and
- * answers their number; whatever begins otherwise it sends back load bulk PORT BYTES         sends BYTES;
- * prints seconds load ping PORT COUNT         COUNT times 64 bytes there and back over one connection; prints
- * p50 and p99, us load connect PORT COUNT WIDTH  COUNT connections, each 64 bytes there and back, WIDTH at a
- * time; prints seconds load idle PORT COUNT         COUNT connections, 64 bytes there and back on each;
- * prints "open" and stays
+ *   serve PORT                a server: takes as many bytes as the first eight after a 'b' say, and
+ *                             answers their number; whatever begins otherwise it sends back
+ *   bulk PORT BYTES           sends BYTES; prints seconds
+ *   turns COUNT ROUNDS {PORT PID}...
+ *                             over one connection to each relay, in turns, COUNT times 64 bytes there
+ *                             and back; ROUNDS times, in a line for each: p50 and p99 of each relay, us
+ *   connect PORT COUNT WIDTH  COUNT connections, each 64 bytes there and back, WIDTH at a time; prints
+ *                             seconds
+ *   idle PORT COUNT           COUNT connections, 64 bytes there and back on each; prints "open" and stays
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,20 +139,43 @@ static int compare(const void *a, const void *b) {
     return *(const double *)a < *(const double *)b ? -1 : *(const double *)a > *(const double *)b;
 }
 
-static void ping(const char *port, int count) {
+/* The order is drawn anew for each round. Each relay but the one whose turn it is is stopped, so that none
+ * takes time from another. */
+static void take_turns(char **relays, int n, int count, int rounds) {
     char message[SIZE];
+    int fds[n], pids[n], order[n];
     memset(message, 'e', sizeof message);
     double *times = calloc((size_t)count, sizeof *times);
-    int fd = dial(port, 0);
-    for (int i = 0; i < 200; i++)
-        exchange(fd, message);
-    for (int i = 0; i < count; i++) {
-        double start = now();
-        exchange(fd, message);
-        times[i] = (now() - start) * 1e6;
+    for (int relay = 0; relay < n; relay++) {
+        fds[relay] = dial(relays[2 * relay], 0);
+        order[relay] = relay;
+        pids[relay] = atoi(relays[2 * relay + 1]);
+        exchange(fds[relay], message);
+        kill(pids[relay], SIGSTOP);
     }
-    qsort(times, (size_t)count, sizeof *times, compare);
-    printf("%.2f %.2f\n", times[count / 2], times[count * 99 / 100]);
+    for (int round = 0; round < rounds; round++) {
+        double p50[n], p99[n];
+        for (int i = 0; i < n; i++) {
+            int with = i + rand() % (n - i), relay = order[with];
+            order[with] = order[i];
+            order[i] = relay;
+            kill(pids[relay], SIGCONT);
+            for (int j = -200; j < count; j++) {
+                double start = now();
+                exchange(fds[relay], message);
+                if (j >= 0)
+                    times[j] = (now() - start) * 1e6;
+            }
+            kill(pids[relay], SIGSTOP);
+            qsort(times, (size_t)count, sizeof *times, compare);
+            p50[relay] = times[count / 2];
+            p99[relay] = times[count * 99 / 100];
+        }
+        for (int relay = 0; relay < n; relay++)
+            printf("%.2f %.2f%c", p50[relay], p99[relay], relay + 1 < n ? ' ' : '\n');
+    }
+    for (int relay = 0; relay < n; relay++)
+        kill(pids[relay], SIGCONT);
 }
 
 static void connect_many(const char *port, int count, int width) {
@@ -194,8 +221,8 @@ int main(int argc, char **argv) {
         serve(argv[2]);
     else if (argc == 4 && !strcmp(argv[1], "bulk"))
         bulk(argv[2], strtoull(argv[3], NULL, 10));
-    else if (argc == 4 && !strcmp(argv[1], "ping"))
-        ping(argv[2], atoi(argv[3]));
+    else if (argc >= 6 && argc % 2 == 0 && !strcmp(argv[1], "turns"))
+        take_turns(argv + 4, (argc - 4) / 2, atoi(argv[2]), atoi(argv[3]));
     else if (argc == 5 && !strcmp(argv[1], "connect"))
         connect_many(argv[2], atoi(argv[3]), atoi(argv[4]));
     else if (argc == 4 && !strcmp(argv[1], "idle"))

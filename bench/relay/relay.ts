@@ -2,9 +2,12 @@
  * Relays side by side: ours, a minimal C loop with splice(2) (loop.c), HAProxy with splicing, socat and
  * systemd-socket-proxyd, each with one thread, between the same client and server (load.c), on loopback.
  *
- *     bun bench/relay/relay.ts [ROUNDS [GIGABYTES]]
+ *     bun bench/relay/relay.ts [ROUNDS [GIGABYTES [TURNS]]]
  *
- * Rounds take turns, so that whatever else the machine does meets all alike; medians are told, and ratios to the C
+ * ROUNDS of bulk and of short connections, each of which starts each relay anew; then TURNS of 64 bytes there and back,
+ * with all relays started before; then memory, unless IDLE=0. 0 leaves a part out. ONLY names relays, with commas.
+ *
+ * Relays take turns, so that whatever else the machine does meets all alike; medians are told, and ratios to the C
  * loop. CPU is that of the relay alone (user and system, its children included).
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +20,9 @@ import { bin, freePort, must, Running } from "../../test/kit/running.ts";
 
 const ROUNDS = Number(process.argv[2] ?? 5);
 const BYTES = Number(process.argv[3] ?? 4) * 1e9;
-const PINGS = 20_000;
+const TURNS = Number(process.argv[4] ?? 100);
+/** Of each turn: long enough for a p99, and so short that a relay is measured beside the others. */
+const PINGS = 1000;
 const CONNECTIONS = 10_000;
 const WIDTH = 32;
 /** Beyond it JavaScript is compiled; the others need no warming, and get it all the same. */
@@ -30,6 +35,8 @@ const TICKS = 100;
 
 interface Relay {
   readonly name: string;
+  /** What its latency alone is measured for. */
+  readonly latencyOnly?: true;
   /** Idle connections that it is tried with. */
   readonly idle?: number;
   start(port: number, target: number): Promise<Running>;
@@ -38,8 +45,6 @@ interface Relay {
 interface Sample {
   readonly gigabytesPerSecond: number;
   readonly cpuPerGigabyte: number;
-  readonly p50: number;
-  readonly p99: number;
   readonly connectionsPerSecond: number;
   readonly cpuPerConnection: number;
 }
@@ -60,6 +65,31 @@ async function untilItListens(running: Running, port: number): Promise<Running> 
     await Bun.sleep(5);
   }
   return running;
+}
+
+function startHaproxy(port: number, target: number, global: string[], defaults: string[]): Promise<Running> {
+  const config = join(folder, `haproxy-${port}.cfg`);
+  writeFileSync(
+    config,
+    [
+      "global",
+      "  nbthread 1",
+      `  maxconn ${IDLE + 10}`,
+      "  maxpipes 32", // beside two descriptors for each connection there is no room for its default
+      ...global.map((line) => `  ${line}`),
+      "defaults",
+      "  mode tcp",
+      ...defaults.map((line) => `  ${line}`),
+      "  timeout connect 10s",
+      "  timeout client 10m",
+      "  timeout server 10m",
+      "listen l",
+      `  bind 127.0.0.1:${port}`,
+      `  server s 127.0.0.1:${target}`,
+      "",
+    ].join("\n"),
+  );
+  return untilItListens(new Running(["haproxy", "-db", "-f", config]), port);
 }
 
 const RELAYS: Relay[] = [
@@ -88,30 +118,18 @@ const RELAYS: Relay[] = [
   },
   {
     name: "HAProxy",
-    start: async (port, target) => {
-      const config = join(folder, "haproxy.cfg");
-      writeFileSync(
-        config,
-        [
-          "global",
-          "  nbthread 1",
-          `  maxconn ${IDLE + 10}`,
-          "  maxpipes 32", // beside two descriptors for each connection there is no room for its default
-          "defaults",
-          "  mode tcp",
-          "  option splice-request",
-          "  option splice-response",
-          "  timeout connect 10s",
-          "  timeout client 10m",
-          "  timeout server 10m",
-          "listen l",
-          `  bind 127.0.0.1:${port}`,
-          `  server s 127.0.0.1:${target}`,
-          "",
-        ].join("\n"),
-      );
-      return untilItListens(new Running(["haproxy", "-db", "-f", config]), port);
-    },
+    start: (port, target) =>
+      startHaproxy(port, target, [], ["option splice-request", "option splice-response"]),
+  },
+  {
+    name: "HAProxy, copying",
+    latencyOnly: true,
+    start: (port, target) => startHaproxy(port, target, [], []),
+  },
+  {
+    name: "HAProxy, never asleep",
+    latencyOnly: true,
+    start: (port, target) => startHaproxy(port, target, ["busy-polling"], []),
   },
   {
     name: "socat",
@@ -163,7 +181,6 @@ async function measure(relay: Relay, target: number): Promise<Sample> {
   const [seconds] = await numbers("bulk", port, BYTES);
   await Bun.sleep(50);
   const cpuPerGigabyte = (cpu(running.pid) - before) / (BYTES / 1e9);
-  const [p50, p99] = await numbers("ping", port, PINGS);
   before = cpu(running.pid);
   const [took] = await numbers("connect", port, CONNECTIONS, WIDTH);
   await Bun.sleep(50);
@@ -171,11 +188,57 @@ async function measure(relay: Relay, target: number): Promise<Sample> {
   return {
     gigabytesPerSecond: BYTES / 1e9 / seconds!,
     cpuPerGigabyte,
-    p50: p50!,
-    p99: p99!,
     connectionsPerSecond: CONNECTIONS / took!,
     cpuPerConnection,
   };
+}
+
+/** For each turn p50 and p99 of each relay, microseconds. */
+async function latencies(relays: readonly Relay[], target: number): Promise<number[][]> {
+  await using all = new AsyncDisposableStack();
+  const ends: number[] = [];
+  for (const relay of relays) {
+    const port = await freePort();
+    const running = all.use(await relay.start(port, target));
+    await numbers("connect", port, WARM, WIDTH);
+    ends.push(port, running.pid);
+  }
+  const lines = await must([load, "turns", ...[PINGS, TURNS, ...ends].map(String)]);
+  return lines
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" ").map(Number));
+}
+
+/** Ratios are of the same turn: the median of them all, and the quartiles. */
+function tellLatencies(relays: readonly Relay[], turns: readonly number[][]): void {
+  const rivals = relays.filter(({ name }) => name === "C loop" || name.startsWith("HAProxy"));
+  for (const [what, offset] of [
+    ["p50", 0],
+    ["p99", 1],
+  ] as const) {
+    const of = (relay: Relay) => turns.map((turn) => turn[2 * relays.indexOf(relay) + offset]!);
+    const cells = (relay: Relay) => {
+      const mine = of(relay);
+      const ratios = rivals.map((rival) => {
+        const theirs = of(rival);
+        return spread(mine.map((us, i) => us / theirs[i]!));
+      });
+      return [median(mine).toFixed(1), ...ratios];
+    };
+    tell([`${what}, us`, "", ...rivals.map(({ name }) => `to ${name}`)], 23);
+    for (const relay of relays) tell([relay.name, ...cells(relay)], 23);
+  }
+}
+
+function spread(values: readonly number[]): string {
+  const sorted = values.toSorted((a, b) => a - b);
+  const [low, middle, high] = [1, 2, 3].map((n) => sorted[(n * sorted.length) >> 2]!.toFixed(2));
+  return `${middle} (${low}-${high})`;
+}
+
+function tell([name, ...cells]: readonly string[], width: number): void {
+  console.log(`${name!.padEnd(22)}${cells.map((cell) => cell.padStart(width)).join(" ")}`);
 }
 
 /** MiB with nothing to do, and with that many idle connections. */
@@ -209,33 +272,31 @@ try {
   await server.until(/ready/);
   const only = process.env.ONLY?.split(",");
   const relays = RELAYS.filter(({ name }) => !only || only.includes(name));
-  const samples = new Map<Relay, Sample[]>(relays.map((relay) => [relay, []]));
+  const whole = relays.filter(({ latencyOnly }) => !latencyOnly);
+  const samples = new Map<Relay, Sample[]>(whole.map((relay) => [relay, []]));
   for (let round = 0; round < ROUNDS; round++) {
-    for (const relay of relays) samples.get(relay)!.push(await measure(relay, target));
+    for (const relay of whole) samples.get(relay)!.push(await measure(relay, target));
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
   }
-  const figure = (relay: Relay, key: keyof Sample) =>
-    median(samples.get(relay)!.map((sample) => sample[key]));
-  const cell = (relay: Relay, key: keyof Sample, digits: number) =>
-    `${figure(relay, key).toFixed(digits)} (${(figure(relay, key) / figure(relays[0]!, key)).toFixed(2)})`.padStart(
-      15,
-    );
-  console.log(
-    `${"".padEnd(22)}${["GB/s", "CPU s/GB", "p50 us", "p99 us", "conn/s", "CPU us/conn"].map((h) => h.padStart(15)).join(" ")}`,
-  );
-  for (const relay of relays) {
-    const cells = [
-      cell(relay, "gigabytesPerSecond", 2),
-      cell(relay, "cpuPerGigabyte", 3),
-      cell(relay, "p50", 1),
-      cell(relay, "p99", 1),
-      cell(relay, "connectionsPerSecond", 0),
-      cell(relay, "cpuPerConnection", 1),
-    ];
-    console.log(`${relay.name.padEnd(22)}${cells.join(" ")}`);
+  if (ROUNDS > 0) {
+    const figure = (relay: Relay, key: keyof Sample) =>
+      median(samples.get(relay)!.map((sample) => sample[key]));
+    const cell = (relay: Relay, key: keyof Sample, digits: number) =>
+      `${figure(relay, key).toFixed(digits)} (${(figure(relay, key) / figure(whole[0]!, key)).toFixed(2)})`;
+    tell(["", "GB/s", "CPU s/GB", "conn/s", "CPU us/conn"], 15);
+    for (const relay of whole) {
+      const cells = [
+        cell(relay, "gigabytesPerSecond", 2),
+        cell(relay, "cpuPerGigabyte", 3),
+        cell(relay, "connectionsPerSecond", 0),
+        cell(relay, "cpuPerConnection", 1),
+      ];
+      tell([relay.name, ...cells], 15);
+    }
   }
+  if (TURNS > 0) tellLatencies(relays, await latencies(relays, target));
   if (process.env.IDLE !== "0") {
-    for (const relay of relays) {
+    for (const relay of whole) {
       const used = await memory(relay, target);
       const text = used
         ? `${used[0].toFixed(0)} MiB empty, ${used[1].toFixed(0)} MiB`
