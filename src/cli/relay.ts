@@ -14,7 +14,7 @@ import {
 import { parseInlet, parsePerSource, parseScope, parseSource, parseUpstream } from "../config/relay-words.ts";
 import { interfaceIndex } from "../io/connect.ts";
 import { parseAddress } from "../model/address.ts";
-import type { Nat64, Upstream } from "../model/upstream.ts";
+import { lacksScope, type Nat64, type Upstream } from "../model/upstream.ts";
 import type { Host } from "../programs/host.ts";
 import { LOG_FORMS } from "../programs/relay/log.ts";
 import { relay as run } from "../programs/relay.ts";
@@ -237,27 +237,27 @@ function targets(options: Options, nat64: Nat64 | undefined): Upstream[] {
   if (to !== undefined) {
     if ([unix, connect, port, name, scope].some((option) => option !== undefined))
       throw usage("option --to stands for -c, -p, -I, -n and -u, and excludes them");
-    return to.split(",").map((text) => good("--to", parseUpstream(text, interfaceIndex)));
+    const upstreams = to.split(",").map((text) => good("--to", parseUpstream(text, interfaceIndex)));
+    if (nat64 && upstreams.some(({ kind }) => kind === "name"))
+      throw usage("NAT64 replaces the last bits of an address, and --to has a name");
+    return upstreams;
   }
   if (unix !== undefined) {
     if (connect !== undefined) throw usage("options -c and -u exclude each other");
     return [{ kind: "unix", path: unixPath("-u", unix) }];
   }
   if (name !== undefined && scope !== undefined) throw usage("options -I and -n exclude each other");
+  const address = connect === undefined ? parseAddress("::1")! : addressOption("-c", connect);
+  const id =
+    name !== undefined
+      ? good("-I", parseScope(name, interfaceIndex))
+      : scope === undefined
+        ? 0
+        : numberOption("-n", scope, 0, 0xffffffff);
+  if (lacksScope(address, id))
+    throw usage(`-c: ${connect} is link-local; its interface (-I or -n) is missing`);
   const least = nat64 ? 0 : 1;
-  return [
-    {
-      kind: "inet",
-      address: connect === undefined ? parseAddress("::1")! : addressOption("-c", connect),
-      scope:
-        name !== undefined
-          ? good("-I", parseScope(name, interfaceIndex))
-          : scope === undefined
-            ? 0
-            : numberOption("-n", scope, 0, 0xffffffff),
-      port: numberOption("-p", port ?? "80", least, 65535),
-    },
-  ];
+  return [{ kind: "inet", address, scope: id, port: numberOption("-p", port ?? "80", least, 65535) }];
 }
 
 /** -x alone asks for the mode too; a prefix alone would do nothing, and is most likely a slip. */
@@ -267,7 +267,10 @@ function nat64Of(options: Options): Nat64 | undefined {
     if (prefix !== undefined) throw usage("option -P needs -N or -x");
     return undefined;
   }
-  return { prefix: addressOption("-P", prefix ?? "64:ff9b::"), length: wide ? 64 : 96 };
+  const length = wide ? 64 : 96;
+  // The length may be written, too: there is only one that fits.
+  const address = prefix?.endsWith(`/${length}`) ? prefix.slice(0, -`/${length}`.length) : prefix;
+  return { prefix: addressOption("-P", address ?? "64:ff9b::"), length };
 }
 
 function sendProxyOf({ proxy, "send-proxy": version }: Options): 1 | 2 | undefined {

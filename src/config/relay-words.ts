@@ -1,6 +1,6 @@
 /** The words of a relay's settings, from text to value. */
 import { type Address, parseAddress, prefixLength } from "../model/address.ts";
-import type { Nat64, Upstream } from "../model/upstream.ts";
+import { lacksScope, type Nat64, type Upstream } from "../model/upstream.ts";
 import { Fault, quoted } from "./fault.ts";
 import { isRelative, pathFault } from "./path.ts";
 import { CONNECTIONS_MAX, type Inlet, type RelaySettings } from "./relay.ts";
@@ -28,7 +28,10 @@ export function parseUpstream(text: string, interfaceIndex: InterfaceIndex): Ups
   const address = others.length === 0 ? parseAddress(written) : undefined;
   if (address) {
     const scope = zone === undefined ? 0 : parseScope(zone, interfaceIndex);
-    return scope instanceof Fault ? scope : { kind: "inet", address, scope, port };
+    if (scope instanceof Fault) return scope;
+    if (lacksScope(address, scope))
+      return new Fault(`${quoted(host)} is link-local`, "its interface, too: [fe80::1%eth0]:80");
+    return { kind: "inet", address, scope, port };
   }
   if (bracketed === undefined && HOST_NAME.test(host) && !/^[\d.]+$/.test(host))
     return { kind: "name", name: host, port };

@@ -25,12 +25,20 @@ export interface Nat64 {
 export function formatUpstream(upstream: Upstream): string {
   switch (upstream.kind) {
     case "inet":
-      return formatEndpoint(upstream.address, upstream.port);
+      return formatEndpoint(upstream.address, upstream.port).replace(
+        "]",
+        upstream.scope === 0 ? "]" : `%${upstream.scope}]`,
+      );
     case "name":
       return `${upstream.name}:${upstream.port}`;
     case "unix":
       return `unix:${upstream.path}`;
   }
+}
+
+/** One that means nothing without an interface. */
+export function lacksScope(address: Address, scope: number): boolean {
+  return scope === 0 && address[0] === 0xfe && (address[1]! & 0xc0) === 0x80;
 }
 
 /** The upstream of one flow; `undefined` when its local address is not below the NAT64 prefix. */

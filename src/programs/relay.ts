@@ -94,7 +94,7 @@ class RelayProcess implements Shared, Disposable {
   readonly #retired = new Set<Service>();
   /** Those of `#services` that have come to their end. */
   readonly #ended = new WeakSet<Service>();
-  readonly #inlets = new Map<string, Inlet>();
+  #inlets: ReadonlyMap<string, Inlet> = new Map();
   /** By inlet. */
   readonly #tallies = new Map<string, Tally>();
   /** The most that may be open, and what was before the first connection. */
@@ -127,7 +127,8 @@ class RelayProcess implements Shared, Disposable {
     try {
       for (const { from, netns } of relays) {
         const key = inletKey(from);
-        const known = this.#inlets.get(key);
+        const found = this.#inlets.get(key);
+        const known = found?.fd.open ? found : undefined;
         const inlet = known ?? openInlet(from, this.#strict, this.#passed, this.#fromUid);
         if (!known) opened.push(inlet);
         inlets.set(key, inlet);
@@ -157,7 +158,7 @@ class RelayProcess implements Shared, Disposable {
       if (this.#room) this.#resume();
       this.lines.flush();
     }
-    for (const service of [...this.#services, ...this.#retired]) service.end("shutdown");
+    for (const service of this.#all) service.end("shutdown");
     this.lines.flush();
     this.#tellTotals();
     return this.#code;
@@ -186,7 +187,7 @@ class RelayProcess implements Shared, Disposable {
     if (!this.#short) this.#host.log(`pausing: ${errnoName(errno)}; connections wait`);
     this.#short = true;
     this.#shortAt = performance.now();
-    for (const service of this.#services) service.pause();
+    for (const service of this.#all) service.pause();
   }
 
   room(): void {
@@ -199,14 +200,17 @@ class RelayProcess implements Shared, Disposable {
     this.#done ||= this.#retired.size === 0 && this.#services.every((one) => this.#ended.has(one));
   }
 
+  get #all(): readonly Service[] {
+    return this.#retired.size === 0 ? this.#services : [...this.#services, ...this.#retired];
+  }
+
   /**
    * Descriptors that are still free. Each connection is counted with both its sockets from the start: one that was
    * taken with the last descriptor would hold it and wait for another, and so would all those beside it.
    */
   get #descriptors(): number {
     let connections = 0;
-    for (const service of this.#services) connections += service.running;
-    for (const service of this.#retired) connections += service.running;
+    for (const service of this.#all) connections += service.running;
     const used = this.#descriptorsBefore + DESCRIPTORS_SPARE + 2 * (connections + this.relays.pipesOpen);
     return this.#descriptorsMax - used;
   }
@@ -216,23 +220,22 @@ class RelayProcess implements Shared, Disposable {
     inlets: ReadonlyMap<string, Inlet>,
     sockets: readonly (Fd | undefined)[],
   ): void {
-    for (const service of this.#services) {
-      if (this.#ended.has(service)) continue;
-      this.#retired.add(service);
-      service.retire();
-    }
-    for (const [key, inlet] of this.#inlets) {
-      if (inlets.has(key)) continue;
-      inlet[Symbol.dispose]();
-      this.#inlets.delete(key);
-    }
-    for (const [key, inlet] of inlets) this.#inlets.set(key, inlet);
+    const before = this.#services;
+    const kept = new Set(inlets.values());
+    this.#inlets = inlets;
     this.#services = relays.map((settings, index) => {
       const key = inletKey(settings.from);
       const tally = this.#tallies.get(key) ?? new Tally();
       this.#tallies.set(key, tally);
       return new Service(this, settings, inlets.get(key)!, tally, sockets[index]);
     });
+    for (const service of before) {
+      if (this.#ended.has(service)) continue;
+      this.#retired.add(service);
+      // What has come to an inlet that the file has no more is taken; nobody else would.
+      if (kept.has(service.inlet)) service.retire();
+      else service.stop();
+    }
   }
 
   /** After a turn, in which services may have been about to begin what they have taken. */
@@ -242,7 +245,7 @@ class RelayProcess implements Shared, Disposable {
       this.#short = false;
       this.#host.log("taking connections goes on");
     }
-    for (const service of this.#services) service.resume();
+    for (const service of this.#all) service.resume();
   }
 
   #reload(): void {
@@ -273,13 +276,12 @@ class RelayProcess implements Shared, Disposable {
     this.reactor.after(this.#options.drainMs, () => {
       this.#done = true;
     });
-    const services = [...this.#services];
-    for (const service of services) service.stop();
-    const running = [...services, ...this.#retired].reduce((sum, service) => sum + service.running, 0);
+    for (const service of [...this.#services]) service.stop();
+    const running = this.#all.reduce((sum, service) => sum + service.running, 0);
     if (running > 0) this.#host.log(`stopping: ${running} connections go on`);
   }
 
   #tellTotals(): void {
-    for (const service of [...this.#services, ...this.#retired]) this.#host.log(service.totals);
+    for (const service of this.#all) this.#host.log(service.totals);
   }
 }

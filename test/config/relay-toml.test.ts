@@ -74,6 +74,7 @@ describe("a relay", () => {
     ["unix:@a", { kind: "unix", path: "@a" }],
     ["slot:3:/run/r", { kind: "slot", slot: 3, path: "/run/r" }],
     ["fd:5", { kind: "fd", fd: 5 }],
+    ["systemd:web", { kind: "passed", name: "web" }],
   ] as const)("takes connections from %s", (from, inlet) => {
     const relay = relayOf("", `[[relay]]\nfrom = "${from}"\nto = "unix:/x"\n`);
     expect(relay).toMatchObject({ from: inlet, name: from });
@@ -86,7 +87,7 @@ describe("a relay", () => {
       "[::1]:8080",
       "[::ffff:192.0.2.1]:0",
       "web.example:80",
-      "[fe80::1]:80",
+      "[fe80::1%1]:80",
       "unix:@app",
     ]);
     expect(relay.to[3]).toMatchObject({ scope: 1 });
@@ -116,6 +117,11 @@ describe("a file", () => {
     ['[[relay]]\nfrom = "fd:0"\nto = »[]', /to is an empty list; expected /],
     ['[[relay]]\nfrom = "fd:0"\nto = ["unix:/x", »"x"]', /"x" is no target; expected /],
     ['[[relay]]\nfrom = "fd:0"\nto = »"[fe80::1%none]:80"', /there is no interface "none"/],
+    [
+      '[[relay]]\nfrom = "fd:0"\nto = »"[fe80::1]:80"',
+      /"fe80::1" is link-local; expected its interface, too/,
+    ],
+    ['[[relay]]\nfrom = »"systemd:"\nto = "unix:/x"', /"systemd:" has no name/],
     ['[[relay]]\nfrom = »"/run/a"\nto = "unix:/x"', /"\/run\/a" is nowhere that connections come from/],
     [`${LEAST}retry = »"25h"`, 'error: retry "25h" is too long; expected at most 86400 seconds'],
     [`${LEAST}nat64 = »"64:ff9b::/95"`, /nat64 is "64:ff9b::\/95"; expected a prefix of 96 or 64 bits/],

@@ -75,6 +75,8 @@ export class Service implements Surroundings {
   #renewing: Timer | undefined;
   /** `open`: takes; `stopping`: takes what has come; `closed`: nothing more will come. */
   #state: "open" | "stopping" | "closed" = "open";
+  /** Its inlet is a successor's. */
+  #leaves = false;
   #limitTold = Number.NEGATIVE_INFINITY;
   /** Its source of connections ended by itself. */
   peerGone = false;
@@ -168,6 +170,7 @@ export class Service implements Surroundings {
 
   /** Leaves its inlet to a successor; its connections go on. */
   retire(): void {
+    this.#leaves = true;
     this.#close();
   }
 
@@ -316,6 +319,8 @@ export class Service implements Surroundings {
     this.#unwatch();
     this.#retry?.cancel();
     this.#renewing?.cancel();
+    // At once, although connections go on: a successor may want the path, the name or the slot.
+    if (!this.#leaves) this.inlet[Symbol.dispose]();
     if (this.#connections.size === 0) this.#idle();
   }
 

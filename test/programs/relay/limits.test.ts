@@ -1,6 +1,6 @@
 /** Limits, time-outs, draining and reloading, with real connections. */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { pythonCommand } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
 import { ask, bin, freePort, must, Running, ready, scratch, threadStatus, until } from "../../kit/running.ts";
@@ -204,6 +204,31 @@ os.execv(sys.argv[1], [sys.argv[1], "-e", "-l", "0", "-p", "9"])`;
   });
 });
 
+describe("SIGTERM lets go at once, and not when the last connection has ended, of", () => {
+  test.each(["-s", "--register"])("what a successor wants: %s", async (option) => {
+    using folder = scratch();
+    const [port, behind] = [await freePort(), await freePort()];
+    const [file, box] = [folder.file("server.toml"), `@sb-${process.pid}-box`];
+    using _server = named("served", behind);
+    const registry = folder.file("registry");
+    const [where, to] = option === "-s" ? [box, `unix:${box}`] : [`1:${registry}`, "slot:1"];
+    const more = `[[registry]]\npath = "${registry}"\n[[registry.allow]]\nslot = 1\n`;
+    const text = `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\n${more}[[route]]\nto = "${to}"\n`;
+    writeFileSync(file, text);
+    await using _front = await ready("socketbox", ["-f", file]);
+    const args = [option, where, "--to", `127.0.0.1:${behind}`, "--drain", "10m"];
+    await using first = await ready("socketbox-relay", args);
+    using stays = new Client(port);
+    await stays.hears("served");
+    first.kill("SIGTERM");
+    await first.until(/stopping: 1 connections go on/);
+    await using _second = await ready("socketbox-relay", args);
+    expect(await ask(port, "127.0.0.1")).toBe("served");
+    stays.finish();
+    expect(await first.ended()).toBe(0);
+  });
+});
+
 describe("SIGHUP", () => {
   test("reads the file again: new connections go by it, old ones go on", async () => {
     using folder = scratch();
@@ -270,6 +295,35 @@ describe("SIGHUP", () => {
       () => waits.heard !== "",
       () => relay.log,
     );
+    expect(await relay.stop()).toBe(0);
+  });
+
+  test("takes what had come to a relay that the file has no more", async () => {
+    using folder = scratch();
+    const [port, front, behind] = [await freePort(), await freePort(), await freePort()];
+    const [file, box] = [folder.file("relay.toml"), folder.file("box")];
+    using _server = named("served", behind);
+    const first = `[[relay]]\nfrom = "fd:3"\nto = "127.0.0.1:${behind}"\n`;
+    await using relay = await fromFile(
+      file,
+      `${first}${first.replace("fd:3", `unix:${box}`)}max = 1\n`,
+      port,
+    );
+    await using server = await ready("socketbox", ["-l", "127.0.0.1", "-p", String(front), "-S", box]);
+    using stays = new Client(front);
+    await stays.hears("served");
+    using waits = new Client(front);
+    await relay.until(/pausing: limit of 1/);
+    await server.stop(); // it has handed over what it had
+    writeFileSync(file, first);
+    relay.kill("SIGHUP");
+    await relay.until(/reloaded/);
+    expect(existsSync(box)).toBe(false);
+    stays.finish();
+    await waits.hears("served");
+    waits.finish();
+    expect(await waits.ends()).toBe("end");
+    expect(await ask(port, "127.0.0.1")).toBe("served");
     expect(await relay.stop()).toBe(0);
   });
 

@@ -17,11 +17,11 @@ def hear(connection):
 
 kind, where = sys.argv[1], sys.argv[2]
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-if "/" in where:
-    family, address = socket.AF_UNIX, where
+if where[0] in "/@":
+    family, address = socket.AF_UNIX, where.replace("@", "\0", 1)
 elif "," in where:
     host, port = where.split(",")
-    family, address = (socket.AF_INET6 if ":" in host else socket.AF_INET), (host, int(port))
+    family, *_, address = socket.getaddrinfo(host, int(port))[0]
 else:
     family, address = socket.AF_INET, ("127.0.0.1", int(where))
 listener = socket.socket(family)

@@ -71,6 +71,37 @@ describe("balance", () => {
   });
 });
 
+describe("a target", () => {
+  testWith(root, python)("may be link-local, and the log says on which interface", async () => {
+    await using inside = await Namespace.local("-6 addr add fe80::1/64 dev lo");
+    await using _target = await target("whoami", "fe80::1%lo,8080", (words) => inside.command(...words));
+    const ways = [
+      ["-c", "fe80::1", "-I", "lo", "-p", "8080"],
+      ["-c", "fe80::1", "-n", "1", "-p", "8080"],
+      ["--to", "[fe80::1%lo]:8080"],
+    ];
+    for (const [index, way] of ways.entries()) {
+      const port = 8081 + index;
+      await using relay = await listening(inside, "127.0.0.1", port, bin("socketbox-relay"), ...way);
+      expect(await askInside(inside, "127.0.0.1", port)).toStartWith("fe80::1");
+      expect((await ended(relay, 1))[0]).toStartWith("closed; to [fe80::1%1]:8080; 0 bytes up, ");
+    }
+  });
+
+  testWith(python)("may be in the abstract namespace", async () => {
+    const name = `sb-${process.pid}-target`;
+    await using _silent = await target("silent", `@${name}`);
+    for (const way of [
+      ["-u", `@${name}`],
+      ["--to", `unix:@${name}`],
+    ]) {
+      await using between = await relayed([...way, "--idle-timeout", "50ms"]);
+      using _client = new Client(between.port);
+      expect(await ended(between.relay, 1)).toEqual([`idle-timeout; to unix:@${name}; 0 bytes up, 0 down`]);
+    }
+  });
+});
+
 describe("passive health", () => {
   test("a target that refuses is passed over at once, tried last for a while, and found again", async () => {
     using targets = await three();
@@ -222,34 +253,47 @@ describe("a source", () => {
     expect((await ended(between.relay, 1))[0]).toContain("EAFNOSUPPORT");
   });
 
-  testWith(
-    root,
-    python,
-    program("nft"),
-  )("that is the client's own is what the target sees, as an unprivileged user", async () => {
-    await using client = await Namespace.local();
-    await using middle = await Namespace.local();
-    await using server = await Namespace.local();
-    await client.connect(middle, "client", "middle");
-    await middle.connect(server, "middle", "server");
-    await client.ip("addr add 10.1.0.1/24 dev to-middle");
-    await client.ip("route add default via 10.1.0.2");
-    await middle.ip("addr add 10.1.0.2/24 dev to-client");
-    await middle.ip("addr add 10.2.0.2/24 dev to-server");
-    await server.ip("addr add 10.2.0.3/24 dev to-middle");
-    await server.ip("route add default via 10.2.0.2");
-    // What comes back from the server is for the relay, although it is addressed to the client.
-    await middle.ip("rule add fwmark 1 lookup 100");
-    await middle.ip("route add local default dev lo table 100");
-    const rules =
-      "table ip t { chain c { type filter hook prerouting priority mangle; socket transparent 1 meta mark set 1; }; }";
-    expect(await middle.run(["nft", rules])).toEqual({ code: 0, out: "" });
-    await using _target = await target("whoami", "10.2.0.3,8080", (words) => server.command(...words));
-    const relay = [bin("socketbox-relay"), "--to", "10.2.0.3:8080", "--source", "client", "--user", "65534"];
-    await using running = await listening(middle, "10.1.0.2", 8081, ...relay);
-    expect(await askInside(client, "10.1.0.2", 8081)).toMatch(/^10\.1\.0\.1 \d+ 10\.1\.0\.1 \d+$/);
-    await running.until(/closed; to \[::ffff:10\.2\.0\.3\]:8080/);
-  });
+  const families = [
+    { family: "IPv4", ip: "", table: "ip", net: "10", length: 24, all: "default", log: "::ffff:10.2.0.3" },
+    { family: "IPv6", ip: "-6 ", table: "ip6", net: "fd00", length: 64, all: "::/0", log: "fd00:2::3" },
+  ];
+  for (const { family, ip, table, net, length, all, log } of families)
+    testWith(
+      root,
+      python,
+      program("nft"),
+    )(`that is the client's own is what the target sees, as an unprivileged user: ${family}`, async () => {
+      const six = family === "IPv6";
+      const address = (link: number, host: number) =>
+        six ? `${net}:${link}::${host}` : `${net}.${link}.0.${host}`;
+      const add = (link: number, host: number) =>
+        `addr add ${address(link, host)}/${length}${six ? " nodad" : ""} dev`;
+      await using client = await Namespace.local();
+      await using middle = await Namespace.local();
+      await using server = await Namespace.local();
+      await client.connect(middle, "client", "middle");
+      await middle.connect(server, "middle", "server");
+      await client.ip(`${add(1, 1)} to-middle`);
+      await client.ip(`${ip}route add default via ${address(1, 2)}`);
+      await middle.ip(`${add(1, 2)} to-client`);
+      await middle.ip(`${add(2, 2)} to-server`);
+      await server.ip(`${add(2, 3)} to-middle`);
+      await server.ip(`${ip}route add default via ${address(2, 2)}`);
+      // What comes back from the server is for the relay, although it is addressed to the client.
+      await middle.ip(`${ip}rule add fwmark 1 lookup 100`);
+      await middle.ip(`${ip}route add local ${all} dev lo table 100`);
+      const rules = `table ${table} t { chain c { type filter hook prerouting priority mangle; socket transparent 1 meta mark set 1; }; }`;
+      expect(await middle.run(["nft", rules])).toEqual({ code: 0, out: "" });
+      await using _target = await target("whoami", `${address(2, 3)},8080`, (words) =>
+        server.command(...words),
+      );
+      const to = six ? `[${address(2, 3)}]:8080` : `${address(2, 3)}:8080`;
+      const relay = [bin("socketbox-relay"), "--to", to, "--source", "client", "--user", "65534"];
+      await using running = await listening(middle, address(1, 2), 8081, ...relay);
+      const own = address(1, 1).replaceAll(".", "\\.");
+      expect(await askInside(client, address(1, 2), 8081)).toMatch(new RegExp(`^${own} \\d+ ${own} \\d+$`));
+      expect(running.log).toContain(`closed; to [${log}]:8080`);
+    });
 });
 
 describe("a network namespace", () => {
