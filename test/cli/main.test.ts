@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import packageFile from "../../package.json" with { type: "json" };
 import { EXIT } from "../../src/programs/host.ts";
 import { call } from "../kit/called.ts";
-import { scratch } from "../kit/running.ts";
+import { bin, run, scratch } from "../kit/running.ts";
 
 const NAMES = Object.keys(packageFile.bin);
 
@@ -75,10 +75,15 @@ describe("every program", () => {
 describe("-h that is not for us", () => {
   test("behind -- or behind the program's name belongs to the program", async () => {
     // It would be help, and exit code 0, if it were ours.
-    const { code, out } = await call("socketbox-inetd", ["--", folder.file("s"), "/no/such/program", "-h"]);
-    expect({ code, out }).toEqual({ code: EXIT.system, out: "" });
-    const behind = await call("socketbox-inetd", [folder.file("s"), "/no/such/program", "--help"]);
-    expect(behind).toMatchObject({ code: EXIT.system, out: "" });
+    const program = [folder.file("s"), "/no/such/program"];
+    for (const words of [
+      ["--", ...program, "-h"],
+      [...program, "--help"],
+    ]) {
+      const { code, out } = await run([bin("socketbox-inetd"), ...words]);
+      expect(code).toBe(EXIT.system);
+      expect(out).toContain("find program /no/such/program: ENOENT");
+    }
   });
 
   test("behind -- is a word too many where there is no program", async () => {
@@ -91,6 +96,7 @@ describe("-h that is not for us", () => {
 });
 
 describe("exit codes", () => {
+  // As processes of their own: a program that catches signals does so once in a process.
   test.each<[string, string[], string[], number]>([
     ["0: answered", ["socketbox"], ["check", "-f", conf], EXIT.ok],
     ["1: a configuration that is not there", ["socketbox"], ["check", "-f", "/no/such/file"], EXIT.refused],
@@ -116,9 +122,9 @@ describe("exit codes", () => {
     ],
     ["3: a descriptor that is no socket", ["socket-query"], ["-f", "999"], EXIT.system],
   ])("%s", async (_, [name], argv, code) => {
-    const called = await call(name!, argv);
-    expect(`${called.code} ${called.log.join("\n")}`).toStartWith(`${code} `);
-    expect(called.log.join()).not.toContain("fault of ours");
+    const ended = await run([bin(name!), ...argv]);
+    expect(`${ended.code} ${ended.out}`).toStartWith(`${code} `);
+    expect(ended.out).not.toContain("fault of ours");
   });
 });
 

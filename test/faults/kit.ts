@@ -1,6 +1,6 @@
 /** What the tests of faults share: receivers in C, a server in front of them, and what it says that it did. */
-import { readFileSync } from "node:fs";
-import { freePort, Running, ready } from "../kit/running.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { freePort, Running, ready, scratch } from "../kit/running.ts";
 import { tool } from "../kit/tools.ts";
 
 /** What lies in a receiver's queue at most, and dies with it (unix(7): one more than the limit gets in). */
@@ -18,13 +18,17 @@ export interface Server {
   readonly port: number;
 }
 
-/** A server that sends everything to `path`. */
+/** A server that sends everything to `path`, for which connections may wait as long as it takes to start a program. */
 export async function serverTo(path: string): Promise<Server> {
+  using folder = scratch();
   const port = await freePort();
-  return {
-    running: await ready("socketbox", ["-l", "::ffff:127.0.0.1", "-p", String(port), "-S", path]),
-    port,
-  };
+  const file = folder.file("c.toml");
+  writeFileSync(
+    file,
+    `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\n[[route]]\nto = "target:r"\n` +
+      `[target.r]\nto = "unix:${path}"\nwait = "2m"\n`,
+  );
+  return { running: await ready("socketbox", ["-f", file]), port };
 }
 
 /** Stops a server, and returns the counts of its last line by their names: accepted, delivered, timeout … */

@@ -3,6 +3,9 @@ import { afterAll, beforeAll, expect } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { claimPorts } from "./ports.ts";
 
+// Tests make files that other users are to read, whatever this user's habit is.
+process.umask(0o022);
+
 /** Command lines of our children, those that have ended and were not waited for as well. */
 function children(): string[] {
   return readdirSync("/proc").flatMap((pid) => {

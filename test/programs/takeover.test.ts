@@ -24,7 +24,8 @@ function configuration(folder: Scratch, port: number, name: string, more = ""): 
   const file = folder.file("c.toml");
   writeFileSync(
     file,
-    `${more}\n[[listen]]\nname = "web"\nport = ${port}\n[[route]]\nto = "unix:${folder.file(name)}"\n`,
+    `${more}\n[[listen]]\nname = "web"\nport = ${port}\n[[route]]\nto = "target:t"\n` +
+      `[target.t]\nto = "unix:${folder.file(name)}"\nwait = "2m"\n`, // as long as it takes to start a program
   );
   return file;
 }

@@ -26,10 +26,11 @@ testWith(program("python3"))("a kept mailbox hands what waits from one relay to 
   const outcome = load({ port, count: 3_000, atATime: 32 }).finally(() => {
     done = true;
   });
-  for (let times = 0; times < 3 || !done; times++) {
+  for (let times = 1; times <= 3 || !done; times++) {
     await using relay = start();
     await relay.until(/: ready: /);
-    await Bun.sleep(100);
+    if (times < 10) await Bun.sleep(100);
+    else await outcome;
     expect(await relay.stop()).toBe(0);
     expect(existsSync(box)).toBe(true);
   }
