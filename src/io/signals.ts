@@ -1,7 +1,7 @@
 /** Signals, delivered to a reactor like any other event. */
 import { native } from "../native/library.ts";
 import { Fd, SIGNALS } from "./fd.ts";
-import { EVENT, type Reactor, type Watch } from "./reactor.ts";
+import { EVENT, type Reactor } from "./reactor.ts";
 
 export type SignalName = keyof typeof SIGNALS;
 
@@ -15,7 +15,7 @@ export function signalName(number: number): string {
   return Object.entries(SIGNALS).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
 }
 
-export type Handlers = Partial<Record<SignalName, () => void>>;
+type Handlers = Partial<Record<SignalName, () => void>>;
 
 /** Signals that no longer do what they do by default: each is kept until somebody handles it. Once in a process. */
 export class CaughtSignals implements Disposable {
@@ -25,11 +25,11 @@ export class CaughtSignals implements Disposable {
     this.#pipe = Fd.from(native.sb_signal_fd(signalMask(names)), "watch signals");
   }
 
-  /** Until it is cancelled: calls the handler of each that has come, or comes, in the reactor's thread. */
-  handle(reactor: Reactor, handlers: Handlers): Watch {
+  /** Calls the handler of each that has come, or comes, in the reactor's thread. */
+  handle(reactor: Reactor, handlers: Handlers): void {
     const pipe = this.#pipe.number;
     const bytes = new Uint8Array(64);
-    return reactor.watch(pipe, EVENT.in, () => {
+    reactor.watch(pipe, EVENT.in, () => {
       const count = native.sb_read(pipe, bytes, bytes.length);
       for (const number of bytes.subarray(0, Math.max(0, count)))
         handlers[signalName(number) as SignalName]?.();
@@ -39,16 +39,4 @@ export class CaughtSignals implements Disposable {
   [Symbol.dispose](): void {
     this.#pipe.close();
   }
-}
-
-/** Both at once. */
-export function onSignals(reactor: Reactor, handlers: Handlers): Disposable {
-  const signals = new CaughtSignals(Object.keys(handlers) as SignalName[]);
-  const watch = signals.handle(reactor, handlers);
-  return {
-    [Symbol.dispose]: () => {
-      watch.cancel();
-      signals[Symbol.dispose]();
-    },
-  };
 }

@@ -13,7 +13,7 @@ import { ANYBODY } from "../io/mailbox.ts";
 import { Names } from "../io/names.ts";
 import { Reactor } from "../io/reactor.ts";
 import { Relays } from "../io/relays.ts";
-import { onSignals } from "../io/signals.ts";
+import { CaughtSignals } from "../io/signals.ts";
 import { Manager, type PassedSocket, passedSockets } from "../io/systemd.ts";
 import { formatDiagnostic } from "../model/diagnostic.ts";
 import { formatUpstream } from "../model/upstream.ts";
@@ -43,16 +43,23 @@ const DESCRIPTORS_SPARE = 8;
 /** After this long without want of anything, the pause for it is over. */
 const CALM_MS = 1000;
 
+const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"] as const;
+
 /** Returns the exit code, once it has been told to stop or nothing can come any more. */
 export function relay(host: Host, options: RelayOptions): number {
   const strict = strictMode(host);
   const relays = "file" in options.relays ? mustRead(host, options.relays.file) : [options.relays];
+  using resources = new DisposableStack();
+  const catchSignals = () => resources.use(new CaughtSignals(SIGNALS));
+  // Before there is a path, so that none is left behind; but a server that does not answer can be interrupted.
+  const early = relays.some(({ from }) => from.kind === "slot") ? undefined : catchSignals();
   using process = new RelayProcess(host, options, strict);
   process.open(relays);
+  const signals = early ?? catchSignals();
   const transparent = relays.some(({ source }) => source === "client");
   const manager = Manager.connect(host.env, host.log);
   assumeIdentity(resolveIdentity(options.identity), { confine: true, keepNetAdmin: transparent });
-  const code = process.run(() => {
+  const code = process.run(signals, () => {
     host.log(`ready: ${relays.map(describe).join("; ")}`);
     manager?.say("READY=1");
   });
@@ -143,8 +150,8 @@ class RelayProcess implements Shared, Disposable {
   }
 
   /** `announce` says that we are ready: not before a signal has its effect. Returns the exit code. */
-  run(announce: () => void): number {
-    using _signals = onSignals(this.reactor, {
+  run(signals: CaughtSignals, announce: () => void): number {
+    signals.handle(this.reactor, {
       SIGTERM: () => this.#stop(),
       SIGINT: () => this.#stop(),
       SIGHUP: () => this.#reload(),

@@ -1,13 +1,13 @@
 /** Where connections come from: a slot of a server that goes and comes back, and sockets that somebody passes. */
 import { describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { LISTENER_DEFAULTS } from "../../../src/config/configuration.ts";
 import type { Fd } from "../../../src/io/fd.ts";
 import { bindListener, listen } from "../../../src/io/listener.ts";
 import { parseAddress } from "../../../src/model/address.ts";
 import { EXIT } from "../../../src/programs/host.ts";
 import { passing } from "../../kit/passed.ts";
-import { ask, freePort, type Running, ready, scratch } from "../../kit/running.ts";
+import { ask, bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
 import { boundUnix } from "../../kit/sockets.ts";
 import { fromFile, named } from "./kit.ts";
 
@@ -154,4 +154,16 @@ describe("a passed socket", () => {
       expect(await relay.stop()).toBe(EXIT.ok);
     }
   });
+});
+
+test("a path that was bound is gone again, whenever the signal comes", async () => {
+  using folder = scratch();
+  const path = folder.file("s");
+  for (const wait of [0, 2, 4]) {
+    await using relay = new Running([bin("socketbox-relay"), "-s", path]);
+    while (!existsSync(path)) await Bun.sleep(0);
+    await Bun.sleep(wait);
+    expect([wait, await relay.stop()]).toEqual([wait, EXIT.ok]);
+    expect(existsSync(path)).toBe(false);
+  }
 });
