@@ -1,9 +1,9 @@
 /** A server short of descriptors, and what befalls connections while they wait in it. */
 import { describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { Namespace } from "../kit/namespace.ts";
 import { program, root, testWith } from "../kit/require.ts";
-import { bin, freePort, must, Running, ready, scratch } from "../kit/running.ts";
+import { acceptorThread, bin, freePort, must, Running, ready, scratch } from "../kit/running.ts";
 import { load, tool } from "../kit/tools.ts";
 import { receiver as describing, seenBy } from "../programs/serve/server.ts";
 import { allServed, receiver, serverTo, totals } from "./kit.ts";
@@ -194,9 +194,3 @@ describe("while connections wait", () => {
     expect(await totals(server)).toEqual({ accepted: 100, delivered: 100 });
   });
 });
-
-/** Of the first acceptor: it is the first Worker that a server starts. */
-function acceptorThread(pid: number): string {
-  const threads = readdirSync(`/proc/${pid}/task`).sort((a, b) => Number(a) - Number(b));
-  return threads.find((id) => readFileSync(`/proc/${pid}/task/${id}/comm`, "utf8") === "Worker\n")!;
-}

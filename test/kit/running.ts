@@ -209,14 +209,24 @@ export function descriptors(pid: number | "self"): number {
   return readdirSync(`/proc/${pid}/fd`).length;
 }
 
-/** One line of /proc/PID/task/TID/status for every thread: `Uid`, `NoNewPrivs` … */
-export function threadStatus(pid: number, field: string): string[] {
+/** A file of /proc/PID/task/TID for every thread, in the order in which they were started. */
+function threadFiles(pid: number, name: string): { tid: string; text: string }[] {
   return readdirSync(`/proc/${pid}/task`).flatMap((tid) => {
     try {
-      const status = readFileSync(`/proc/${pid}/task/${tid}/status`, "utf8");
-      return [new RegExp(`^${field}:[ \\t]*(.*?)[ \\t]*$`, "m").exec(status)?.[1] ?? ""];
+      return [{ tid, text: readFileSync(`/proc/${pid}/task/${tid}/${name}`, "utf8") }];
     } catch {
       return []; // it has ended meanwhile
     }
   });
+}
+
+/** One line of /proc/PID/task/TID/status for every thread: `Uid`, `NoNewPrivs` … */
+export function threadStatus(pid: number, field: string): string[] {
+  const line = new RegExp(`^${field}:[ \\t]*(.*?)[ \\t]*$`, "m");
+  return threadFiles(pid, "status").map(({ text }) => line.exec(text)?.[1] ?? "");
+}
+
+/** The thread of a server's first acceptor: it is the first Worker that is started. */
+export function acceptorThread(pid: number): string {
+  return threadFiles(pid, "comm").find(({ text }) => text === "Worker\n")!.tid;
 }

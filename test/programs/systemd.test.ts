@@ -1,11 +1,11 @@
 /** The server as a service: what it is passed, what it says, and what is kept for it over a restart. */
 import { describe, expect, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { SOCK } from "../../src/io/socket.ts";
 import { native } from "../../src/native/library.ts";
 import { FakeManager, type Passed, passing } from "../kit/passed.ts";
 import { root, testWith } from "../kit/require.ts";
-import { ask, freePort, must, Running, ready, scratch } from "../kit/running.ts";
+import { acceptorThread, ask, freePort, must, Running, ready, scratch } from "../kit/running.ts";
 import { boundUnix, listenTcp } from "../kit/sockets.ts";
 import { tool } from "../kit/tools.ts";
 
@@ -280,14 +280,7 @@ testWith(root)("SO_REUSEPORT alone is warned of where it would reset connections
 
 /** Stops one acceptor's thread, until the answer ends. */
 async function freezeAcceptor(server: Running): Promise<Running> {
-  const waiting = readdirSync(`/proc/${server.pid}/task`).filter((tid) => {
-    try {
-      return readFileSync(`/proc/${server.pid}/task/${tid}/comm`, "utf8").startsWith("Worker");
-    } catch {
-      return false; // it has ended meanwhile
-    }
-  });
-  const frozen = new Running([tool("test/kit/tracer.c"), "freeze", waiting[0]!]);
+  const frozen = new Running([tool("test/kit/tracer.c"), "freeze", acceptorThread(server.pid)]);
   await frozen.until(/frozen/);
   return frozen;
 }

@@ -6,7 +6,19 @@ import { FLOW_FD_WORD } from "../../src/native/structs.ts";
 import { Predecessor } from "../../src/programs/takeover.ts";
 import { totals } from "../faults/kit.ts";
 import { program, root, testWith } from "../kit/require.ts";
-import { ask, bin, freePort, PATIENCE_MS, Running, ready, run, scratch, settles } from "../kit/running.ts";
+import {
+  ask,
+  bin,
+  freePort,
+  PATIENCE_MS,
+  Running,
+  ready,
+  run,
+  scratch,
+  settles,
+  threadStatus,
+  until,
+} from "../kit/running.ts";
 import { accepted } from "../kit/sockets.ts";
 import { load, tool } from "../kit/tools.ts";
 import { Client } from "./relay/kit.ts";
@@ -214,6 +226,11 @@ describe("a takeover", () => {
       using _successor = hangingTakeover(folder.file("takeover"));
       for (let times = 0; times < 3; times++) {
         first.kill("SIGTERM");
+        // One that comes before another has been taken is the same one (signal(7)).
+        await until(
+          () => /^0+$/.test(threadStatus(first.pid, "ShdPnd")[0]!),
+          () => "the signal is not taken",
+        );
         await Bun.sleep(50);
       }
       expect(first.log).not.toContain("stopped");
