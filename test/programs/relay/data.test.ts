@@ -1,11 +1,12 @@
 /** What goes in comes out: every byte, every end, every reset, in both directions. */
-import { describe, expect } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { listen } from "../../../src/io/listener.ts";
 import { SOCK } from "../../../src/io/socket.ts";
 import { program, testWith } from "../../kit/require.ts";
 import {
+  ask,
   bin,
   descriptors,
   freePort,
@@ -97,18 +98,46 @@ describe("a relayed connection", () => {
   testWith(program("python3"))("logs as JSON when it is told to", async () => {
     await using between = await relayed(["--log", "json"]);
     expect(await ends("ping", between, "3")).toBe("good");
-    const [, line] = await between.relay.until(/^(\{.*"event":"end".*\})$/m);
-    expect(JSON.parse(line!)).toMatchObject({
-      event: "end",
+    await between.relay.until(/"event":"end"/);
+    const [start, end] = between.relay.log
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line));
+    const { time, remotePort } = start;
+    expect(Math.abs(time - Date.now() / 1000)).toBeLessThan(60);
+    const flow = {
       relay: "relay",
       remote: "127.0.0.1",
+      remotePort,
       local: "127.0.0.1",
       localPort: between.port,
+    };
+    expect(start).toEqual({ time, event: "start", ...flow });
+    expect(end).toEqual({
+      time: end.time,
+      event: "end",
+      ...flow,
       target: `[::ffff:127.0.0.1]:${between.target}`,
       ending: "closed",
       up: 3,
       down: 3,
+      seconds: end.seconds,
     });
+    expect(end.time).toBeGreaterThanOrEqual(time);
+    expect(end.seconds).toBeGreaterThanOrEqual(0);
+  });
+
+  test("as JSON says why there is no target", async () => {
+    await using between = await relayed(["--log", "json"]);
+    await ask(between.port, "127.0.0.1");
+    const [line] = await between.relay.until(/^\{.*"event":"end".*\}$/m);
+    expect(JSON.parse(line)).toMatchObject({
+      ending: "connect-failed",
+      detail: `[::ffff:127.0.0.1]:${between.target} ECONNREFUSED`,
+      up: 0,
+      down: 0,
+    });
+    expect(JSON.parse(line)).not.toHaveProperty("target");
   });
 
   testWith(program("python3"))("passes a client's reset on as a reset", async () => {
@@ -255,5 +284,19 @@ describe("a relayed connection", () => {
     stuck.kill("SIGUSR1");
     expect(await stuck.ended()).toBe(0);
     await ended(between.relay, 21);
+  });
+
+  testWith(program("python3"))("holds memory flat and no pipe for those who write slowly", async () => {
+    await using between = await relayed();
+    expect(await ends("ping", between, "2000")).toBe("good");
+    const before = { memory: memory(between.relay.pid), descriptors: descriptors(between.relay.pid) };
+    await using slow = endsRunning("slow", between, "50");
+    await slow.until(/^slow$/m);
+    expect(memory(between.relay.pid) - before.memory).toBeLessThan(16);
+    // Two sockets for each.
+    expect(descriptors(between.relay.pid)).toBeLessThanOrEqual(before.descriptors + 50 * 2 + 4);
+    slow.kill("SIGUSR1");
+    expect(await slow.ended()).toBe(0);
+    await ended(between.relay, 51);
   });
 });

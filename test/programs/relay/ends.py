@@ -484,6 +484,32 @@ def stuck():
             expect(read_all(client)[1], 0, "down")
 
 
+def slow():
+    """COUNT connections that carry a byte now and then, both ways; prints "slow" after many, goes on until SIGUSR1."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    with listen() as listener:
+        pairs = []
+        for _ in range(COUNT):
+            client = dial()
+            pairs.append((client, accept(listener)))
+
+        def trickle():
+            for client, target in pairs:
+                for one, other in ((client, target), (target, client)):
+                    one.sendall(b"x")
+                    expect(other.recv(10), b"x", "a byte")
+
+        for _ in range(100):
+            trickle()
+        print("slow", flush=True)
+        while not signal.sigtimedwait([signal.SIGUSR1], 0.01):
+            trickle()
+        for client, target in pairs:
+            client.shutdown(socket.SHUT_WR)
+            expect(target.recv(10), b"", "the end")
+            client.close(), target.close()
+
+
 def ping():
     """COUNT messages of one byte there and back."""
     with listen() as listener:
@@ -510,6 +536,7 @@ def ping():
     "kept": kept,
     "unix-client-closes": unix_client_closes,
     "stuck": stuck,
+    "slow": slow,
     "ping": ping,
 }[CASE]()
 print("good")

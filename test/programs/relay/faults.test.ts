@@ -35,6 +35,10 @@ describe("a target", () => {
     await between.relay.until(/^\d+ \[/m);
     full.kill("SIGUSR1");
     await client.hears("welcome");
+    client.finish();
+    expect(await ended(between.relay, 1)).toEqual([
+      `closed; to [::ffff:127.0.0.1]:${between.target}; 5 bytes up, 7 down`,
+    ]);
   });
 
   testWith(python)("whose Unix socket has a full backlog is tried until there is room", async () => {

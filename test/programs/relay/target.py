@@ -1,6 +1,6 @@
 """A target of one kind: `target.py KIND WHERE`, where WHERE is a port of 127.0.0.1, ADDRESS,PORT, or a Unix path.
 
-full    its backlog is full; after SIGUSR1 it accepts, and answers "welcome" to each
+full    its backlog is full; after SIGUSR1 it accepts, and answers "welcome" to each, and reads to the end
 silent  accepts, and neither reads nor writes; says when it has accepted, and when something has come that it could read
 whoami  answers each with the addresses that it sees, "CLIENT PORT" and closes
 """
@@ -13,6 +13,17 @@ def hear(connection):
             print("heard", flush=True)
     except ConnectionResetError:
         pass
+
+
+def welcome(connection):
+    try:
+        connection.sendall(b"welcome")
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(100):
+            pass
+    except OSError:
+        pass
+    connection.close()
 
 
 kind, where = sys.argv[1], sys.argv[2]
@@ -44,11 +55,7 @@ if kind == "full":
 while True:
     connection, peer = listener.accept()
     if kind == "full":
-        try:
-            connection.sendall(b"welcome")
-        except OSError:
-            pass
-        connection.close()
+        threading.Thread(target=welcome, args=(connection,), daemon=True).start()
     elif kind == "whoami":
         connection.sendall(f"{peer[0]} {peer[1]}".encode())
         connection.shutdown(socket.SHUT_WR)
