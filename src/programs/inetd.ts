@@ -174,15 +174,13 @@ class Inetd implements Disposable {
     this.#reactor[Symbol.dispose]();
   }
 
-  /** Takes as many connections as may be started now, and waits for what must change before there can be more. */
+  /** Takes one connection: were we killed, what we had taken and not started would be lost. The next follows at once. */
   #take(): void {
-    const room = this.#room();
-    if (room <= 0) this.#pause(this.#limitReached());
-    else this.#takeUpTo(room);
-  }
-
-  #takeUpTo(room: number): void {
-    const count = this.#receive(Math.min(room, BATCH));
+    if (this.#room() <= 0) {
+      this.#pause(this.#limitReached());
+      return;
+    }
+    const count = this.#receive(1);
     if (count < 0) this.#cannotReceive(-count);
     this.#hold(count);
     this.#startHeld();

@@ -1,6 +1,7 @@
 /** A receiving socket that somebody else keeps outlives its receiver, and so does what waits in it. */
 import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
+import { totals } from "../../faults/kit.ts";
 import { FakeManager, passing } from "../../kit/passed.ts";
 import { program, root, testWith } from "../../kit/require.ts";
 import { ask, bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
@@ -52,6 +53,27 @@ describe("a kept mailbox", () => {
     await using _second = passing("socketbox-inetd", [box, "/bin/echo", "x"], [["box", kept.number]]);
     // The one that was being served is its child's to finish; all others were still in the queue.
     expect(await Promise.all(asked)).toEqual(Array(8).fill("x\n"));
+  });
+
+  test("loses no more than the one that was just being started when the receiver is killed under load", async () => {
+    using folder = scratch();
+    const box = folder.file("box");
+    using kept = boundUnix(box);
+    const port = await freePort();
+    await using server = await ready("socketbox", ["-p", String(port), "-S", box]);
+    const outcome = load({ port, count: 2_000, atATime: 64 });
+    const kills = 5;
+    for (let times = 0; times < kills; times++) {
+      await using inetd = passing("socketbox-inetd", [box, "/bin/echo", "x"], [["box", kept.number]]);
+      await inetd.until(/start \d+/);
+      await Bun.sleep(100);
+      inetd.kill("SIGKILL");
+    }
+    await using _last = passing("socketbox-inetd", [box, "/bin/echo", "x"], [["box", kept.number]]);
+    const { served, closed, reset, stuck } = await outcome;
+    expect({ all: served + closed + reset, stuck }).toEqual({ all: 2_000, stuck: 0 });
+    expect(closed + reset).toBeLessThanOrEqual(kills);
+    expect(await totals(server)).toEqual({ accepted: 2_000, delivered: 2_000 });
   });
 
   test("that is bound elsewhere is not taken for the one that is meant", async () => {
