@@ -43,7 +43,7 @@ describe("a child", () => {
     async () => {
       using folder = scratch();
       const path = folder.file("s");
-      const start = `trap '' HUP USR1; ulimit -Sn 777; exec ${INETD} ${path} /bin/sh -c '${FACTS}'`;
+      const start = `trap '' HUP USR1; ulimit -Sn 777; exec '${INETD}' ${path} /bin/sh -c '${FACTS}'`;
       await using server = new Running(sh(start));
       await server.until(/: ready: /);
       const facts = await askThrough(path);
@@ -125,7 +125,7 @@ print(ask(client), end="")`;
   testPython("gets variables that are not UTF-8 as they came", async () => {
     using folder = scratch();
     const path = folder.file("s");
-    const start = `ODD=$(printf 'a\\377\\303=\\342\\202\\254\\355\\260\\200') EVEN=é exec ${INETD} ${path} /bin/sh -c 'env | od -An -v -tx1'`;
+    const start = `ODD=$(printf 'a\\377\\303=\\342\\202\\254\\355\\260\\200') EVEN=é exec '${INETD}' ${path} /bin/sh -c 'env | od -An -v -tx1'`;
     await using server = new Running(["sh", "-c", start]);
     await server.until(/: ready: /);
     const bytes = Buffer.from((await askThrough(path)).replace(/\s/g, ""), "hex").toString("latin1");
@@ -136,7 +136,7 @@ print(ask(client), end="")`;
   testPython("has its connection on 0 and 1 when inetd itself was started with both closed", async () => {
     using folder = scratch();
     const path = folder.file("s");
-    const start = `exec ${INETD} ${path} /bin/sh -c 'read -r x; echo "heard $x"; ls -l /proc/$$/fd' <&- >&-`;
+    const start = `exec '${INETD}' ${path} /bin/sh -c 'read -r x; echo "heard $x"; ls -l /proc/$$/fd' <&- >&-`;
     await using server = new Running(sh(start));
     await server.until(/: ready: /);
     const script = "print([ask_through(sys.argv[1], f'{n}\\n') for n in range(3)])";
@@ -152,7 +152,7 @@ print(ask(client), end="")`;
       using folder = scratch();
       const path = folder.file("s");
       await using server = new Running(
-        sh(`exec ${INETD} ${path} /bin/sh -c 'read -r x; echo "heard $x"' <&- >&- 2>&-`),
+        sh(`exec '${INETD}' ${path} /bin/sh -c 'read -r x; echo "heard $x"' <&- >&- 2>&-`),
       );
       while (!existsSync(path)) await Bun.sleep(5);
       expect(await askThrough(path, "all closed\n")).toBe("heard all closed\n");

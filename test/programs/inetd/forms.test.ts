@@ -239,7 +239,7 @@ print(os.read(pipe, 100))`;
     using folder = scratch();
     const path = folder.file("s");
     await using server = new Running(
-      sh(`ulimit -n 40; exec ${INETD} ${path} ${"/bin/sh -c 'read -r x; echo \"heard $x\"'"}`),
+      sh(`ulimit -n 40; exec '${INETD}' ${path} ${"/bin/sh -c 'read -r x; echo \"heard $x\"'"}`),
     );
     await server.until(/: ready: /);
     const script = `

@@ -22,7 +22,7 @@ print(modes)`;
     for (const umask of ["000", "077", "777"]) {
       const path = folder.file(umask);
       await using watching = python(watch, [path]);
-      await using server = new Running(sh(`umask ${umask}; exec ${INETD} ${path} /bin/true`));
+      await using server = new Running(sh(`umask ${umask}; exec '${INETD}' ${path} /bin/true`));
       await server.until(/: ready: /);
       expect(await watching.ended()).toBe(0);
       expect(watching.log).toBe("{'0o660'}\n");
@@ -111,7 +111,7 @@ print(modes)`;
   testPython("stays, with inetd, where SIGHUP is ignored (nohup)", async () => {
     using folder = scratch();
     const path = folder.file("s");
-    await using server = new Running(sh(`trap '' HUP; exec ${INETD} ${path} /bin/echo here`));
+    await using server = new Running(sh(`trap '' HUP; exec '${INETD}' ${path} /bin/echo here`));
     await server.until(/: ready: /);
     server.kill("SIGHUP");
     expect(await askThrough(path)).toBe("here\n");

@@ -96,7 +96,7 @@ describe("-e", () => {
   testPython(
     "leaves signals as they were: a shell it becomes ignores what we were told to ignore, and no more",
     async () => {
-      const script = `trap '' HUP; exec ${SOCKETBOX} -p ${await freePort()} -e grep -E '^Sig(Ign|Blk)' /proc/self/status`;
+      const script = `trap '' HUP; exec '${SOCKETBOX}' -p ${await freePort()} -e grep -E '^Sig(Ign|Blk)' /proc/self/status`;
       expect(await must(["/bin/sh", "-c", script])).toBe(
         "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000001\n",
       );
