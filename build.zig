@@ -24,8 +24,8 @@ const libraries = [_]Library{
         "accept.c",    "calls.c",       "carry.c",   "connection.c", "decide.c",
         "directory.c", "environment.c", "follow.c",  "hints.c",      "keep.c",
         "listener.c",  "options.c",     "place.c",   "prepare.c",    "present.c",
-        "proc.c",      "real.c",        "receive.c", "swap.c",       "watch.c",
-        "wrappers.c",
+        "proc.c",      "real.c",        "receive.c", "swap.c",       "turn.c",
+        "watch.c",     "wrappers.c",
     } },
 };
 

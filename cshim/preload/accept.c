@@ -101,6 +101,19 @@ static bool pass_to_sibling(int fd, const struct listener *listener, int connect
 
 /* ---- taking ---- */
 
+/* This thread was woken and another waits, perhaps: the message that did it goes, unless a connection is what
+ * is first in the queue, and a new one wakes the next. */
+static void wake_next(int fd, const struct listener *listener) {
+    struct sockaddr_un path;
+    socklen_t length;
+    if (receive_first_is_empty(fd)) {
+        OWNED int connection = receive_take(fd, SOCK_CLOEXEC); /* another thread may have been quicker */
+        if (connection >= 0 && place_address(listener->path, &path, &length) == 0)
+            receive_forward(fd, connection, (const void *)&path, length);
+    }
+    listener_wake(listener);
+}
+
 static bool nobody_listens(int fd, struct listener *listener) {
     if (!listener_load(fd, listener) || listener->listening)
         return false;
@@ -112,7 +125,7 @@ static bool nobody_listens(int fd, struct listener *listener) {
 /* A message that holds no connection counts as one that vanished: accept says ECONNABORTED, and does not
  * block after poll has promised one. */
 static int take_connection(int fd, struct listener *listener, int flags, struct arrival *arrival) {
-    bool passed_on = false;
+    bool passed_on = false, waited = false;
     while (listener->listening) {
         OWNED int connection = receive_take(fd, flags);
         if (connection >= 0) {
@@ -135,9 +148,12 @@ static int take_connection(int fd, struct listener *listener, int flags, struct 
         int status = receive_wait(fd);
         if (status)
             return status;
+        waited = true;
         if (!listener_load(fd, listener)) /* options may have changed meanwhile, or the descriptor itself */
             return -EBADF;
     }
+    if (waited && listener->adopted)
+        wake_next(fd, listener);
     return -EINVAL;
 }
 
@@ -187,6 +203,7 @@ static void yield_sometimes(void) {
 /* Owned connection in, descriptor for the program out. family 0: whatever it is. */
 static int deliver(int taken, struct arrival *arrival, sa_family_t family, struct sockaddr *address,
                    socklen_t *length, int flags) {
+    UNCANCELLED;
     OWNED int connection = taken;
     int nonblocking = (flags & SOCK_NONBLOCK) != 0;
     hint_drop(connection);
@@ -203,6 +220,13 @@ static int deliver(int taken, struct arrival *arrival, sa_family_t family, struc
     return PASS_ON(connection);
 }
 
+/* accept(2) is a cancellation point. What comes after this is none, apart from waiting. */
+static void maybe_cancelled(void) {
+    int before;
+    if (real.pthread_setcanceltype && real.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before) == 0)
+        real.pthread_setcanceltype(before, &before);
+}
+
 static int check_arguments(const struct sockaddr *address, const socklen_t *length, int flags) {
     if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK))
         return -EINVAL;
@@ -217,6 +241,7 @@ int accept_virtual(int fd, struct sockaddr *address, socklen_t *length, int flag
     int status = check_arguments(address, length, flags);
     if (status)
         return status;
+    maybe_cancelled();
     if (!listener_load(fd, &listener))
         return outcome_of(real.accept4(fd, address, length, flags));
     int connection = listener.type == SOCK_STREAM ? take_stream(fd, &listener, flags, &arrival)

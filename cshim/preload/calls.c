@@ -50,6 +50,7 @@ static uint16_t invent_port(int fd) {
 }
 
 int call_bind(int fd, const struct sockaddr *address, socklen_t length) {
+    UNCANCELLED;
     struct listener listener;
     struct decision decision;
     if (hint_is(fd, HINT_LISTENER) && listener_load(fd, &listener))
@@ -71,6 +72,7 @@ int call_bind(int fd, const struct sockaddr *address, socklen_t length) {
 }
 
 int call_listen(int fd, int backlog) {
+    UNCANCELLED;
     struct listener listener;
     if (hint_is(fd, HINT_LISTENER) && listener_load(fd, &listener))
         return listener_listen(fd, &listener, backlog);
@@ -103,6 +105,7 @@ static int connect_receiver(int fd, const struct sockaddr_un *to, socklen_t leng
 }
 
 static int connect_decided(int fd, const struct decision *decision, uint16_t port) {
+    UNCANCELLED;
     char path[SOCKET_PATH_ROOM];
     struct sockaddr_un to;
     socklen_t length;
@@ -161,6 +164,7 @@ void call_protect(struct sockaddr *address, const socklen_t *length) {
 }
 
 int call_shutdown(int fd, int how) {
+    UNCANCELLED;
     struct listener listener;
     return listener_load(fd, &listener) ? listener_shutdown(fd, &listener, how)
                                         : outcome_of(real.shutdown(fd, how));
@@ -196,6 +200,7 @@ bool call_nothing_to_read(int fd) {
 
 /* dup2 and dup3: what from was, to becomes; a listener that to was is closed by it. */
 int call_dup_over(int from, int to, int flags) {
+    UNCANCELLED;
     struct listener listener;
     bool closes = from != to && hint_is(to, HINT_LISTENER) && listener_load(to, &listener);
     unsigned kind = hint_of(from);

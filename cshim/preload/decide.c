@@ -14,6 +14,9 @@ struct place {
     uint32_t scope;
 };
 
+/* The kernel takes an IPv6 address without its scope, as it once was (RFC 2133). */
+enum { SHORTEST_IN6 = offsetof(struct sockaddr_in6, sin6_scope_id) };
+
 static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
 static bool read_place(const struct sockaddr *address, socklen_t length, struct place *place) {
@@ -24,8 +27,9 @@ static bool read_place(const struct sockaddr *address, socklen_t length, struct 
     struct sockaddr_in6 in6;
     sa_family_t family;
     memcpy(&family, address, sizeof family);
-    if (family == AF_INET6 && length >= sizeof in6) {
-        memcpy(&in6, address, sizeof in6);
+    if (family == AF_INET6 && length >= SHORTEST_IN6) {
+        memset(&in6, 0, sizeof in6);
+        memcpy(&in6, address, length < sizeof in6 ? length : sizeof in6);
         memcpy(place->bytes, &in6.sin6_addr, 16);
         place->port = ntohs(in6.sin6_port);
         place->scope = in6.sin6_scope_id;

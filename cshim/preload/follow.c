@@ -107,6 +107,58 @@ char *const *follow_extend(char *const *variables, char **entries, char *bytes) 
     return changed ? entries : variables;
 }
 
+/* ---- shell commands ---- */
+
+static bool is_among(char *const *variables, const char *entry) {
+    for (; variables && *variables; variables++)
+        if (*variables == entry)
+            return true;
+    return false;
+}
+
+/* A quote in a value is four characters in a quoted word. */
+static size_t quoted_size(const char *value) {
+    size_t size = sizeof "export ''; ";
+    for (; *value; value++)
+        size += *value == '\'' ? 4 : 1;
+    return size;
+}
+
+size_t follow_command_size(char *const *variables, char *const *extended, const char *command) {
+    size_t size = 1 + (command ? strlen(command) : 0);
+    for (char *const *entry = extended; entry && *entry; entry++)
+        size += is_among(variables, *entry) ? 0 : quoted_size(*entry);
+    return size;
+}
+
+/* export NAME='VALUE'; */
+static char *put_assignment(char *at, const char *entry) {
+    size_t name = name_length(entry);
+    at = stpcpy(at, "export ");
+    memcpy(at, entry, name);
+    at += name;
+    *at++ = '\'';
+    for (const char *value = entry + name; *value; value++) {
+        if (*value == '\'')
+            at = stpcpy(at, "'\\'");
+        *at++ = *value;
+    }
+    return stpcpy(at, "'; ");
+}
+
+const char *follow_command(char *const *variables, char *const *extended, const char *command, char *text) {
+    if (extended == variables)
+        return command;
+    char *at = text;
+    for (char *const *entry = extended; *entry; entry++)
+        if (!is_among(variables, *entry))
+            at = put_assignment(at, *entry);
+    strcpy(at, command);
+    return text;
+}
+
+/* ---- where the library is out of reach ---- */
+
 /* Would a line on standard error go to a client? A manager's log is a Unix socket. */
 static bool errors_go_to_network(void) {
     int domain = AF_UNIX;

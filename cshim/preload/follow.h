@@ -16,6 +16,10 @@ struct follow_room follow_measure(char *const *variables);
 /* The environment to execute with: variables itself where nothing is missing, otherwise entries, filled. Safe
  * after vfork: it writes to nothing but the two buffers. */
 char *const *follow_extend(char *const *variables, char **entries, char *bytes);
+/* A shell command behind assignments of what extended has and variables lack; command itself where that is
+ * nothing. text has room for follow_command_size bytes. */
+size_t follow_command_size(char *const *variables, char *const *extended, const char *command);
+const char *follow_command(char *const *variables, char *const *extended, const char *command, char *text);
 /* May program be executed here? 0, or -ELIBACC when the dynamic linker would not find the library (another
  * root, another user) and would run the program without it: its binds would be real. Says so on standard
  * error. Safe after vfork and in a signal handler. program may be NULL. */

@@ -10,6 +10,7 @@
 #include "proc.h"
 #include "receive.h"
 #include "swap.h"
+#include "turn.h"
 
 #include <fcntl.h>
 #include <linux/sockios.h>
@@ -128,15 +129,27 @@ static int note_options(int tcp, struct listener *listener) {
     return status;
 }
 
+/* What getsockname(2) tells of a bound address holds no sin_zero, no flow, and a scope only where there is
+ * one.
+ */
+static void drop_untold(struct sockaddr_in6 *name) {
+    if (name->sin6_family == AF_INET) {
+        memset((char *)name + offsetof(struct sockaddr_in, sin_zero), 0,
+               sizeof *name - offsetof(struct sockaddr_in, sin_zero));
+        return;
+    }
+    name->sin6_flowinfo = 0;
+    if (!IN6_IS_ADDR_LINKLOCAL(&name->sin6_addr))
+        name->sin6_scope_id = 0;
+}
+
 /* Fills listener from the program's TCP socket and the address that it binds. */
 static int describe(int fd, const struct decision *decision, const struct sockaddr *address, socklen_t length,
                     uint16_t invented_port, struct listener *listener) {
     memset(listener, 0, sizeof *listener);
     memcpy(&listener->name, address, length < sizeof listener->name ? length : sizeof listener->name);
     listener->name.sin6_family = (sa_family_t)get_int(fd, SOL_SOCKET, SO_DOMAIN);
-    if (listener->name.sin6_family == AF_INET) /* sin_zero is never handed back */
-        memset((char *)&listener->name + offsetof(struct sockaddr_in, sin_zero), 0,
-               sizeof listener->name - offsetof(struct sockaddr_in, sin_zero));
+    drop_untold(&listener->name);
     if (!listener->name.sin6_port)
         listener->name.sin6_port = htons(invented_port);
     listener->protocol = get_int(fd, SOL_SOCKET, SO_PROTOCOL);
@@ -319,27 +332,39 @@ static int take_place(struct listener *listener, int managed) {
     return socket;
 }
 
+static int settle(int fd, struct listener *listener) {
+    struct household household;
+    int status = find_household(listener, &household);
+    if (status)
+        return status;
+    if (household.same >= 0 || (household.primary >= 0 && listener->type == SOCK_STREAM))
+        return swap_in(fd, household.same >= 0 ? household.same : household.primary, HINT_LISTENER);
+    if (household.primary >= 0)
+        return join(fd, household.primary, &household.first, listener);
+    OWNED int socket = take_place(listener, household.managed);
+    if (socket < 0)
+        return socket;
+    status = install(fd, socket, listener);
+    if (status) {
+        real.close(PASS_ON(socket));
+        place_leave(listener->path, &listener->file);
+    }
+    return status;
+}
+
+/* Threads that bind one address at the same moment with SO_REUSEPORT find each other. */
+static struct turn binding;
+enum { PATIENCE = 3000 };
+
 int listener_bind(int fd, const struct decision *decision, const struct sockaddr *address, socklen_t length,
                   uint16_t invented_port) {
     struct listener listener;
-    struct household household;
     int status = describe(fd, decision, address, length, invented_port, &listener);
-    if (status == 0)
-        status = find_household(&listener, &household);
     if (status)
         return status;
-    if (household.same >= 0 || (household.primary >= 0 && listener.type == SOCK_STREAM))
-        return swap_in(fd, household.same >= 0 ? household.same : household.primary, HINT_LISTENER);
-    if (household.primary >= 0)
-        return join(fd, household.primary, &household.first, &listener);
-    OWNED int socket = take_place(&listener, household.managed);
-    if (socket < 0)
-        return socket;
-    status = install(fd, socket, &listener);
-    if (status) {
-        real.close(PASS_ON(socket));
-        place_leave(listener.path, &listener.file);
-    }
+    turn_take(&binding, PATIENCE);
+    status = settle(fd, &listener);
+    turn_leave(&binding);
     return status;
 }
 
@@ -400,13 +425,31 @@ int listener_connect(const struct listener *listener, const struct sockaddr *add
     return listener->listening ? -EISCONN : -EADDRNOTAVAIL;
 }
 
+/* What is about the descriptor, and not about TCP or the network. */
+static bool is_of_descriptor(unsigned long request) {
+    switch (request) {
+    case FIONBIO:
+    case FIOASYNC:
+    case FIOCLEX:
+    case FIONCLEX:
+    case FIOSETOWN:
+    case SIOCSPGRP:
+    case FIOGETOWN:
+    case SIOCGPGRP:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The scratch socket is none that listens, so three answers are ours. */
 int listener_ioctl(int fd, const struct listener *listener, unsigned long request, void *argument) {
-    if (request != FIONREAD && request != SIOCOUTQ)
+    if (is_of_descriptor(request))
         return outcome_of(real.ioctl(fd, request, argument));
-    if (listener->listening)
+    if (listener->listening && (request == FIONREAD || request == SIOCOUTQ || request == SIOCOUTQNSD))
         return -EINVAL;
-    *(int *)argument = 0;
-    return 0;
+    OWNED int scratch = options_scratch(&listener->options, listener->name.sin6_family, listener->protocol);
+    return scratch < 0 ? scratch : outcome_of(real.ioctl(scratch, request, argument));
 }
 
 int listener_get_option(int fd, const struct listener *listener, int level, int name, void *value,
@@ -422,8 +465,10 @@ int listener_get_option(int fd, const struct listener *listener, int level, int 
     /* The two answers that a scratch socket cannot know; the kernel has proved that value can be written. */
     if (level == SOL_SOCKET && name == SO_ACCEPTCONN)
         *(char *)value = 1;
-    if (level == IPPROTO_TCP && name == TCP_INFO)
+    if (level == IPPROTO_TCP && name == TCP_INFO) {
+        memset(value, 0, *length);
         ((struct tcp_info *)value)->tcpi_state = TCP_LISTEN;
+    }
     return 0;
 }
 
@@ -490,11 +535,12 @@ static void give_back(int fd, const struct listener *listener) {
 }
 
 int listener_close(int fd) {
+    UNCANCELLED;
     struct listener listener;
     if (!listener_load(fd, &listener))
         return outcome_of(real.close(fd));
     hint_drop(fd);
-    if (listener.is_sibling && atomic_load(&server_of_siblings) == hints_home())
+    if (listener.is_sibling && hints_owned() && atomic_load(&server_of_siblings) == hints_home())
         give_back(fd, &listener);
     int status = outcome_of(real.close(fd));
     if (!listener.is_sibling)

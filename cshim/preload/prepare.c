@@ -74,13 +74,21 @@ static void after_fork_in_child(void (*action)(void)) {
         in_musl(NULL, NULL, action);
 }
 
+/* An address that no other thread has: in glibc as old as 2.17 there is no better name without its
+ * libpthread.
+ */
+static uintptr_t this_thread(void) {
+    return (uintptr_t)&errno;
+}
+
 /* Before main as a rule, but constructors of other libraries may come first: then at their first call.
- * Nothing in here reaches a wrapper. */
+ * Nothing in here reaches a wrapper, but an allocator that dlsym(3) calls may, and a signal handler: they go
+ * on without us, who have no listener yet. Other threads wait. */
 void prepare(void) {
-    static atomic_int stage;
-    int untouched = 0;
-    if (!atomic_compare_exchange_strong(&stage, &untouched, 1)) {
-        while (!atomic_load(&prepared))
+    static _Atomic uintptr_t preparing;
+    uintptr_t nobody = 0;
+    if (!atomic_compare_exchange_strong(&preparing, &nobody, this_thread())) {
+        while (!atomic_load(&prepared) && nobody != this_thread())
             sched_yield();
         return;
     }

@@ -1,4 +1,5 @@
-/* proc.h - what /proc knows of this process's descriptors. Without /proc (a bare chroot) nothing is found. */
+/* proc.h - what /proc knows of this process's descriptors. Without /proc (a bare chroot) only descriptors
+ * below 1024 are looked at. */
 #ifndef SOCKETBOX_PRELOAD_PROC_H
 #define SOCKETBOX_PRELOAD_PROC_H
 

@@ -3,47 +3,19 @@
 #include "receive.h"
 
 #include "guest.h"
-#include "hints.h"
+#include "turn.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 /* The most descriptors one message may carry (SCM_MAX_FD in the kernel), and the most payload anybody reads.
  */
 enum { MAX_FDS = 253, MAX_PAYLOAD = 128 };
 
-/* Between making sure of a free descriptor and using it, no other thread may accept. The word is 0 or the
- * process whose thread is inside: what a parent's thread held at fork counts for nothing in the child. And it
- * only narrows a race (any open(2) may take the last descriptor), so nobody waits for it longer than 50 ms:
- * a thread that was cancelled inside cannot stop the others. */
-static atomic_int inside, waiting;
-
-static bool enter(void) {
-    int self = hints_home();
-    for (int tries = 0; tries < 50; tries++) {
-        int holder = 0;
-        if (atomic_compare_exchange_strong(&inside, &holder, self))
-            return true;
-        if (holder != self && atomic_compare_exchange_strong(&inside, &holder, self))
-            return true;
-        struct timespec pause = {.tv_nsec = 1000000};
-        atomic_fetch_add(&waiting, 1);
-        syscall(SYS_futex, &inside, FUTEX_WAIT_PRIVATE, holder, &pause, NULL, 0);
-        atomic_fetch_sub(&waiting, 1);
-    }
-    return false;
-}
-
-static void leave(bool entered) {
-    if (!entered)
-        return;
-    atomic_store(&inside, 0);
-    if (atomic_load(&waiting))
-        syscall(SYS_futex, &inside, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
+/* Between making sure of a free descriptor and using it, no other thread may accept. It only narrows a race:
+ * any open(2) may take the last descriptor. */
+static struct turn accepting;
+enum { PATIENCE = 50 };
 
 /* With a full descriptor table the kernel would deliver the message without its descriptor and the connection
  * would be lost: look for a free one first, as accept(2) itself does. */
@@ -99,11 +71,12 @@ static int take(int socket, int flags) {
 }
 
 int receive_take(int socket, int flags) {
-    bool entered = enter();
+    UNCANCELLED;
+    turn_take(&accepting, PATIENCE);
     int result = free_slot(socket);
     if (result == 0)
         result = take(socket, flags);
-    leave(entered);
+    turn_leave(&accepting);
     return result;
 }
 
@@ -114,6 +87,11 @@ int receive_wait(int socket) {
     struct iovec part = {.iov_base = &none, .iov_len = 0};
     struct msghdr nothing = {.msg_iov = &part, .msg_iovlen = 1};
     return real.recvmsg(socket, &nothing, MSG_PEEK) < 0 ? -errno : 0;
+}
+
+bool receive_first_is_empty(int socket) {
+    char byte;
+    return real.recv(socket, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 int receive_forward(int socket, int fd, const struct sockaddr *to, socklen_t length) {
@@ -131,5 +109,6 @@ int receive_forward(int socket, int fd, const struct sockaddr *to, socklen_t len
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
+    UNCANCELLED;
     return sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }

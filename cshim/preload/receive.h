@@ -2,6 +2,7 @@
 #ifndef SOCKETBOX_PRELOAD_RECEIVE_H
 #define SOCKETBOX_PRELOAD_RECEIVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
@@ -13,6 +14,8 @@ int receive_take(int socket, int flags);
 /* Waits until there is something to take, for as long and in the way that accept(2) would: O_NONBLOCK,
  * SO_RCVTIMEO and SA_RESTART mean what they mean there. 0 or -errno. */
 int receive_wait(int socket);
+/* Is the first message in the queue one of no bytes? No hand-off is. */
+bool receive_first_is_empty(int socket);
 /* Sends one descriptor from socket to a Unix address without waiting, as any hand-off. 0 or -errno. */
 int receive_forward(int socket, int fd, const struct sockaddr *to, socklen_t length);
 /* Calls visit(context, fd) for every descriptor that came with a message, in order. */

@@ -13,8 +13,11 @@
 #include "receive.h"
 #include "watch.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -125,10 +128,12 @@ WRAPPER(int, close, (int fd)) {
     return real.close(fd);
 }
 
+static int close_range_of_kernel(unsigned first, unsigned last, int flags) {
+    return (int)real.syscall(SYS_close_range, (long)first, (long)last, (long)flags);
+}
+
 static int close_part(unsigned first, unsigned last) {
-    if (real.close_range)
-        return real.close_range(first, last, 0);
-    return (int)syscall(SYS_close_range, first, last, 0);
+    return close_range_of_kernel(first, last, 0);
 }
 
 WRAPPER(int, close_range, (unsigned first, unsigned last, int flags)) {
@@ -139,9 +144,7 @@ WRAPPER(int, close_range, (unsigned first, unsigned last, int flags)) {
         call_close_range(first, last);
         return keep_around(first, last, close_part);
     }
-    if (real.close_range)
-        return real.close_range(first, last, flags);
-    return (int)syscall(SYS_close_range, first, last, flags);
+    return close_range_of_kernel(first, last, flags);
 }
 
 /* The kernel's close_range(2) and libc's closefrom(3) do the same; glibc has the latter since 2.34, and a
@@ -180,8 +183,8 @@ WRAPPER(int, dup3, (int from, int to, int flags)) {
     return ANSWER(call_dup_over(from, to, flags));
 }
 
-static int control(int (*call)(int, int, ...), int fd, int command, void *argument) {
-    int result = call(fd, command, argument);
+static int control(int fd, int command, void *argument) {
+    int result = real.fcntl(fd, command, argument);
     if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0 && (hint_of(fd) || hint_of(result)))
         hint_copy(fd, result);
     return result;
@@ -193,7 +196,7 @@ WRAPPER(int, fcntl, (int fd, int command, ...)) {
     void *argument = va_arg(list, void *);
     va_end(list);
     ready();
-    return control(real.fcntl, fd, command, argument);
+    return control(fd, command, argument);
 }
 
 WRAPPER(int, fcntl64, (int fd, int command, ...)) {
@@ -202,7 +205,7 @@ WRAPPER(int, fcntl64, (int fd, int command, ...)) {
     void *argument = va_arg(list, void *);
     va_end(list);
     ready();
-    return control(real.fcntl64 ? real.fcntl64 : real.fcntl, fd, command, argument);
+    return control(fd, command, argument);
 }
 
 /* ---- reading: a listener has nothing to read, and what is queued stays queued ---- */
@@ -219,6 +222,26 @@ WRAPPER(ssize_t, read, (int fd, void *buffer, size_t size)) {
 WRAPPER(ssize_t, readv, (int fd, const struct iovec *parts, int count)) {
     ready();
     return nothing_to_read(fd) ? -1 : real.readv(fd, parts, count);
+}
+
+/* At offset -1 it reads like readv does. */
+WRAPPER(ssize_t, preadv2, (int fd, const struct iovec *parts, int count, off_t offset, int flags)) {
+    ready();
+    if (nothing_to_read(fd))
+        return -1;
+    return real.syscall(SYS_preadv2, (long)fd, parts, (long)count, (long)offset, 0L, (long)flags);
+}
+
+WRAPPER(ssize_t, preadv64v2, (int fd, const struct iovec *parts, int count, off_t offset, int flags)) {
+    ready();
+    if (nothing_to_read(fd))
+        return -1;
+    return real.syscall(SYS_preadv2, (long)fd, parts, (long)count, (long)offset, 0L, (long)flags);
+}
+
+WRAPPER(ssize_t, splice, (int from, off_t *at, int to, off_t *there, size_t size, unsigned flags)) {
+    ready();
+    return nothing_to_read(from) ? -1 : real.splice(from, at, to, there, size, flags);
 }
 
 WRAPPER(ssize_t, recv, (int fd, void *buffer, size_t size, int flags)) {
@@ -345,6 +368,11 @@ WRAPPER(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *e
     errno = saved;                                                                                           \
     return result
 
+#define SPAWN(call, child, program)                                                                          \
+    if (follow_check(program) < 0)                                                                           \
+        return ELIBACC;                                                                                      \
+    return (call)(child, program, actions, attributes, argv, extended)
+
 #define FOLLOW(variables)                                                                                    \
     ready();                                                                                                 \
     struct follow_room room = follow_measure(variables);                                                     \
@@ -369,6 +397,11 @@ WRAPPER(int, execvp, (const char *file, char *const argv[])) {
 WRAPPER(int, execvpe, (const char *file, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
     BECOME(file, real.execvpe(file, argv, extended));
+}
+
+WRAPPER(int, execveat, (int folder, const char *path, char *const argv[], char *const envp[], int flags)) {
+    FOLLOW(envp);
+    BECOME(path, (int)real.syscall(SYS_execveat, (long)folder, path, argv, extended, (long)flags));
 }
 
 WRAPPER(int, fexecve, (int fd, char *const argv[], char *const envp[])) {
@@ -416,14 +449,129 @@ WRAPPER(int, posix_spawn,
         (pid_t * pid, const char *path, const posix_spawn_file_actions_t *actions,
          const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return follow_check(path) < 0 ? ELIBACC
-                                  : real.posix_spawn(pid, path, actions, attributes, argv, extended);
+    SPAWN(real.posix_spawn, pid, path);
 }
 
 WRAPPER(int, posix_spawnp,
         (pid_t * pid, const char *file, const posix_spawn_file_actions_t *actions,
          const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) {
     FOLLOW(envp);
-    return follow_check(file) < 0 ? ELIBACC
-                                  : real.posix_spawnp(pid, file, actions, attributes, argv, extended);
+    SPAWN(real.posix_spawnp, pid, file);
+}
+
+/* In glibc since 2.39, and looked for when it is called. */
+typedef int pidfd_spawner(int *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+                          char *const[], char *const[]);
+
+static pidfd_spawner *find_pidfd_spawner(const char *name) {
+    pidfd_spawner *call;
+    void *address = dlsym(RTLD_NEXT, name);
+    memcpy(&call, &address, sizeof call);
+    return call;
+}
+
+WRAPPER(int, pidfd_spawn,
+        (int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
+         const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) {
+    FOLLOW(envp);
+    pidfd_spawner *call = find_pidfd_spawner("pidfd_spawn");
+    if (!call)
+        return ENOSYS;
+    SPAWN(call, pidfd, path);
+}
+
+WRAPPER(int, pidfd_spawnp,
+        (int *pidfd, const char *file, const posix_spawn_file_actions_t *actions,
+         const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) {
+    FOLLOW(envp);
+    pidfd_spawner *call = find_pidfd_spawner("pidfd_spawnp");
+    if (!call)
+        return ENOSYS;
+    SPAWN(call, pidfd, file);
+}
+
+/* The shell is started inside libc, past our wrappers, so the command begins with what the environment lacks.
+ * Where that is nothing, it is the program's own. */
+#define FOLLOW_COMMAND(command)                                                                              \
+    FOLLOW(environ);                                                                                         \
+    char text[follow_command_size(environ, extended, command)];                                              \
+    if (command)                                                                                             \
+    command = follow_command(environ, extended, command, text)
+
+WRAPPER(int, system, (const char *command)) {
+    FOLLOW_COMMAND(command);
+    return command && follow_check("/bin/sh") < 0 ? ANSWER(-ELIBACC) : real.system(command);
+}
+
+WRAPPER(FILE *, popen, (const char *command, const char *mode)) {
+    FOLLOW_COMMAND(command);
+    if (follow_check("/bin/sh") == 0)
+        return real.popen(command, mode);
+    errno = ELIBACC;
+    return NULL;
+}
+
+/* ---- other ways in ---- */
+
+#ifndef RTLD_DEEPBIND /* musl has no such thing */
+#define RTLD_DEEPBIND 0
+#endif
+#if defined __has_attribute && __has_attribute(musttail)
+#define JUMP __attribute__((musttail))
+#else
+#define JUMP
+#endif
+
+/* A module that is loaded with RTLD_DEEPBIND finds libc's functions before ours (PHP loads its extensions
+ * so). libc looks at its return address to learn whose search path counts: it must not be ours. */
+WRAPPER(void *, dlopen, (const char *file, int mode)) {
+    ready();
+    JUMP return real.dlopen(file, mode & ~RTLD_DEEPBIND);
+}
+
+/* Programs that go past libc's functions (libuv closes so) come to ours all the same. */
+WRAPPER(long, syscall, (long number, ...)) {
+    long a[6];
+    va_list list;
+    va_start(list, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    ready();
+    switch (number) {
+    case SYS_bind:
+        return wrapped_bind((int)a[0], (const void *)a[1], (socklen_t)a[2]);
+    case SYS_listen:
+        return wrapped_listen((int)a[0], (int)a[1]);
+    case SYS_accept:
+        return wrapped_accept((int)a[0], (void *)a[1], (void *)a[2]);
+    case SYS_accept4:
+        return wrapped_accept4((int)a[0], (void *)a[1], (void *)a[2], (int)a[3]);
+    case SYS_connect:
+        return wrapped_connect((int)a[0], (const void *)a[1], (socklen_t)a[2]);
+    case SYS_getsockname:
+        return wrapped_getsockname((int)a[0], (void *)a[1], (void *)a[2]);
+    case SYS_getpeername:
+        return wrapped_getpeername((int)a[0], (void *)a[1], (void *)a[2]);
+    case SYS_getsockopt:
+        return wrapped_getsockopt((int)a[0], (int)a[1], (int)a[2], (void *)a[3], (void *)a[4]);
+    case SYS_setsockopt:
+        return wrapped_setsockopt((int)a[0], (int)a[1], (int)a[2], (const void *)a[3], (socklen_t)a[4]);
+    case SYS_shutdown:
+        return wrapped_shutdown((int)a[0], (int)a[1]);
+    case SYS_close:
+        return wrapped_close((int)a[0]);
+    case SYS_close_range:
+        return wrapped_close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+    case SYS_dup:
+        return wrapped_dup((int)a[0]);
+    case SYS_dup3:
+        return wrapped_dup3((int)a[0], (int)a[1], (int)a[2]);
+    case SYS_execve:
+        return wrapped_execve((const char *)a[0], (void *)a[1], (void *)a[2]);
+    case SYS_execveat:
+        return wrapped_execveat((int)a[0], (const char *)a[1], (void *)a[2], (void *)a[3], (int)a[4]);
+    default:
+        return real.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    }
 }

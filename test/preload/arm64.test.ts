@@ -1,5 +1,5 @@
 /**
- * The libraries for arm64 under qemu-user: their unit tests, and a daemon of glibc behind the real server, which runs on
+ * The libraries for arm64 under qemu-user: their unit tests, and a daemon of each libc behind the real server, which runs on
  * this machine. qemu-user does not know SO_GET_FILTER: what a listener is stays in the process and its forked children.
  */
 import { expect } from "bun:test";
@@ -14,8 +14,8 @@ import { mapOf } from "./harness.ts";
 const SYSROOT = "/usr/aarch64-linux-gnu";
 const GLIBC = "aarch64-linux-gnu.2.17";
 const MUSL = "aarch64-linux-musl";
-const libc: Need = { name: "package libc6-arm64-cross", met: existsSync(join(SYSROOT, "lib/libc.so.6")) };
-const emulated = testWith(program("qemu-aarch64"), libc);
+const libc6: Need = { name: "package libc6-arm64-cross", met: existsSync(join(SYSROOT, "lib/libc.so.6")) };
+const emulated = testWith(program("qemu-aarch64"), libc6);
 const emulator = ["qemu-aarch64", "-L", SYSROOT];
 
 const filesOf = (folder: string) =>
@@ -57,16 +57,31 @@ for (const { target, tests, parts } of suites) {
   });
 }
 
-for (const how of ["select", "poll", "epoll"]) {
-  emulated(`a daemon for arm64 that uses ${how} serves 200 clients`, async () => {
-    using place = scratch();
-    const path = place.file("web.sock");
-    const daemon = compileFor(GLIBC, place.file("daemon"), join(ROOT, "test/preload/daemons/server.c"));
-    const variables = [
-      `LD_PRELOAD=${join(builtFor(GLIBC), "libsocketbox-preload.so")}`,
-      `SOCKETBOX_MAP=${mapOf({ 80: path })}`,
-    ];
-    await using running = new Running([...emulator, ...variables.flatMap((one) => ["-E", one]), daemon, how]);
-    await serveThrough(path, running);
-  });
-}
+const MUSL_ROOT = join(ROOT, ".toolchain/musl-arm64");
+const loader: Need = {
+  name: "musl for arm64 (.ci/musl-arm64)",
+  met: existsSync(join(MUSL_ROOT, "lib/ld-musl-aarch64.so.1")),
+};
+
+for (const [libc, target, root, needs] of [
+  ["glibc", GLIBC, SYSROOT, []],
+  ["musl", MUSL, MUSL_ROOT, [loader]],
+] as const)
+  for (const how of ["select", "poll", "epoll"])
+    testWith(
+      program("qemu-aarch64"),
+      libc6,
+      ...needs,
+    )(`a daemon of ${libc} for arm64 that uses ${how} serves 200 clients`, async () => {
+      using place = scratch();
+      const path = place.file("web.sock");
+      const source = join(ROOT, "test/preload/daemons/server.c");
+      const daemon = compileFor(target, place.file("daemon"), source);
+      const variables = [
+        `LD_PRELOAD=${join(builtFor(target), "libsocketbox-preload.so")}`,
+        `SOCKETBOX_MAP=${mapOf({ 80: path })}`,
+      ];
+      const emulated = ["qemu-aarch64", "-L", root, ...variables.flatMap((one) => ["-E", one]), daemon, how];
+      await using running = new Running(emulated);
+      await serveThrough(path, running);
+    });

@@ -11,7 +11,7 @@ const ELSEWHERE = ["x86_64-linux-gnu.2.17", "aarch64-linux-gnu.2.17"];
 
 /** The names that wrappers.c defines. */
 const wrapped = [
-  ...readFileSync(join(ROOT, "cshim/preload/wrappers.c"), "utf8").matchAll(/^WRAPPER\([a-z_]+,\s+(\w+)/gm),
+  ...readFileSync(join(ROOT, "cshim/preload/wrappers.c"), "utf8").matchAll(/^WRAPPER\([\w *]+,\s+(\w+)/gm),
 ].map((match) => match[1]!);
 
 function readelf(...args: string[]): string {

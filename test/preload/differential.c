@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -27,6 +29,9 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef BY_NUMBER
+#include "by_number.h"
+#endif
 
 static int family, client_port;
 static uint16_t port;
@@ -194,6 +199,30 @@ static void ask_inherited(int fd) {
     subject = "";
 }
 
+static void control(int fd) {
+    struct ifreq interface = {.ifr_name = "lo"};
+    int value = 0;
+    puts("-- ioctl");
+    say("SIOCGIFADDR", ioctl(fd, SIOCGIFADDR, &interface));
+    printf("address %x\n", ntohl(((struct sockaddr_in *)&interface.ifr_addr)->sin_addr.s_addr));
+    say("SIOCOUTQ", ioctl(fd, SIOCOUTQ, &value));
+    say("SIOCOUTQNSD", ioctl(fd, SIOCOUTQNSD, &value));
+    say("SIOCATMARK", ioctl(fd, SIOCATMARK, &value));
+    say("TIOCGWINSZ", ioctl(fd, TIOCGWINSZ, &value));
+    value = getpid();
+    say("SIOCSPGRP", ioctl(fd, SIOCSPGRP, &value));
+    printf("owner is us %d\n", fcntl(fd, F_GETOWN) == getpid());
+    value = 0;
+    say("SIOCSPGRP of nobody", ioctl(fd, SIOCSPGRP, &value));
+    value = 1;
+    say("FIONBIO", ioctl(fd, FIONBIO, &value));
+    printf("blocking %d\n", !(fcntl(fd, F_GETFL) & O_NONBLOCK));
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    say("FIOCLEX", ioctl(fd, FIOCLEX));
+    printf("descriptor flags %d\n", fcntl(fd, F_GETFD));
+    say("FIONCLEX", ioctl(fd, FIONCLEX));
+}
+
 static void read_listener(int fd) {
     char byte;
     struct iovec iov = {.iov_base = &byte, .iov_len = 1};
@@ -204,6 +233,12 @@ static void read_listener(int fd) {
     puts("-- reading from a listener while a client waits");
     say("read", read(fd, &byte, 1));
     say("readv", readv(fd, &iov, 1));
+    say("preadv2", preadv2(fd, &iov, 1, -1, 0));
+    int pipes[2];
+    if (pipe(pipes) == 0)
+        say("splice", splice(fd, NULL, pipes[1], NULL, 1, 0));
+    close(pipes[0]);
+    close(pipes[1]);
     say("recv", recv(fd, &byte, 1, 0));
     say("recv MSG_PEEK", recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT));
     say("recvfrom", recvfrom(fd, &byte, 1, 0, &name.any, &length));
@@ -486,6 +521,7 @@ int main(int argc, char **argv) {
     say("fstat says a socket", fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode));
     ask_options(fd);
     change_options(fd);
+    control(fd);
     read_listener(fd);
     watch(fd);
     accept_all_ways(fd);

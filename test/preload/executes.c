@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,12 +45,14 @@ static void wait_for(pid_t child) {
 
 int main(int argc, char **argv) {
     char *self = "/proc/self/exe", *words[] = {"executes", "told", NULL}, *nothing[] = {NULL};
+    char command[4200];
     const char *way = argc > 1 ? argv[1] : "";
     pid_t child;
     if (is(way, "told")) {
         tell();
         return 0;
     }
+    snprintf(command, sizeof command, "%s told", argv[0]);
     if (listen_at_nine() < 0 || (argc > 2 && (setgroups(0, NULL) < 0 || setuid((uid_t)atoi(argv[2])) < 0)))
         return 1;
     if (is(way, "execve"))
@@ -60,6 +63,10 @@ int main(int argc, char **argv) {
         execle(self, words[0], words[1], (char *)NULL, nothing);
     if (is(way, "fexecve"))
         fexecve(open(self, O_RDONLY), words, nothing);
+    if (is(way, "execveat"))
+        execveat(AT_FDCWD, self, words, nothing, 0);
+    if (is(way, "syscall"))
+        syscall(SYS_execve, self, words, nothing);
     if (is(way, "posix_spawn") && posix_spawn(&child, self, NULL, NULL, words, nothing) == 0)
         wait_for(child);
     if (is(way, "posix_spawnp") && posix_spawnp(&child, self, NULL, NULL, words, nothing) == 0)
@@ -79,6 +86,15 @@ int main(int argc, char **argv) {
         execvp(self, words);
     if (is(way, "execl"))
         execl(self, words[0], words[1], (char *)NULL);
+    if (is(way, "system")) {
+        if (system(command) == 0)
+            exit(0);
+    }
+    if (is(way, "popen")) {
+        FILE *pipe = popen(command, "w");
+        if (pipe && pclose(pipe) == 0)
+            exit(0);
+    }
     if (is(way, "execlp"))
         execlp(self, words[0], words[1], (char *)NULL);
     printf("%s: %s\n", way, strerror(errno));

@@ -49,7 +49,7 @@ export function scratchFolder(): string {
 }
 
 /** Compiles the C program `name`.c beside this file into folder, or a library; returns its path. */
-export function compile(name: string, folder: string, ...more: ("-shared" | "-fPIC")[]): string {
+export function compile(name: string, folder: string, ...more: string[]): string {
   const output = join(folder, name);
   const source = join(import.meta.dir, `${name}.c`);
   const flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-pthread", ...more];

@@ -31,6 +31,7 @@ const folder = scratchFolder();
 const probe = gcc.met ? compile("probe", folder) : "";
 const sender = gcc.met ? compile("sender", folder) : "";
 const executes = gcc.met ? compile("executes", folder) : "";
+const guest = gcc.met ? compile("guest", folder, "-Wl,-rpath,$ORIGIN/modules", "-ldl") : "";
 
 /** A path of its own for a test, and the map that sends port 80 there. */
 function fresh(): { path: string; variables: Record<string, string> } {
@@ -118,6 +119,14 @@ s.accept()[0].send(b"still here\\n")`;
     expect(readFileSync(path, "utf8")).toBe("text");
   });
 
+  test("goes when it is closed by syscall(2), as Node closes", async () => {
+    const { path, variables } = fresh();
+    const script = `import ctypes, os, socket
+s = socket.create_server(("0.0.0.0", 80)); print(os.path.exists("${path}"))
+ctypes.CDLL(None).syscall(${process.arch === "arm64" ? 57 : 3}, s.fileno()); print(os.path.exists("${path}")); s.detach()`;
+    expect(await linesOf(["python3", "-c", script], variables)).toEqual(["True", "False"]);
+  });
+
   test("that was given relative is removed from another directory", async () => {
     const { path } = fresh();
     const name = path.slice(folder.length + 1);
@@ -140,6 +149,12 @@ s = socket.create_server(("0.0.0.0", 80)); print(os.path.exists("${name}")); os.
     );
     expect(await ask(server.port, "::1", "")).toBe("hello\n");
   });
+});
+
+test("a listener of IPv6 is told without flow, and without a scope where there is none", async () => {
+  const script = `import socket
+s = socket.socket(socket.AF_INET6); s.bind(("::1", 80, 7, 9)); print(s.getsockname())`;
+  expect(await linesOf(["python3", "-c", script], fresh().variables)).toEqual(["('::1', 80, 0, 0)"]);
 });
 
 describe("several listeners", () => {
@@ -201,6 +216,15 @@ while True:
     expect([existsSync(path), existsSync(`${path}.1`)]).toEqual([false, false]);
   });
 
+  test("threads that bind one address at the same moment with SO_REUSEPORT share a path", async () => {
+    for (let round = 0; round < 30; round++) {
+      const { path, variables } = fresh();
+      await using running = new Running([guest, "together", "80"], under(variables));
+      expect(await running.line()).toBe("ready");
+      expect([existsSync(path), existsSync(`${path}.1`)]).toEqual([true, false]);
+    }
+  });
+
   test("an inherited receiver at the path is adopted, and left where it is", async () => {
     const { path, variables } = fresh();
     const script = `import os, socket, sys
@@ -218,6 +242,29 @@ os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])`;
     ]);
     await running.child.exited;
     expect(existsSync(path)).toBe(true);
+  });
+
+  test("shutdown of an adopted one wakes every thread in accept", async () => {
+    const { path, variables } = fresh();
+    const threads = `import socket, threading, time
+s = socket.create_server(("0.0.0.0", 80))
+told = []
+def accept():
+    try: s.accept()
+    except OSError as error: told.append(error.errno)
+threads = [threading.Thread(target=accept, daemon=True) for _ in range(4)]
+for thread in threads: thread.start()
+time.sleep(0.3)
+s.shutdown(socket.SHUT_RD)
+for thread in threads: thread.join(5)
+print(told)`;
+    const script = `import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1])
+os.set_inheritable(s.fileno(), True)
+os.execvp("python3", ["python3", "-c", sys.argv[2]])`;
+    expect(await linesOf(["python3", "-c", script, path, threads], variables)).toEqual([
+      "[22, 22, 22, 22]", // EINVAL
+    ]);
   });
 
   test("what was passed on to a listener that did not accept it waits at an adopted receiver again", async () => {
@@ -351,6 +398,48 @@ __attribute__((constructor)) static void first(void) {
     expect(existsSync(path)).toBe(false);
   });
 
+  test("answers an allocator that reads a file while the library finds its own functions", async () => {
+    compile("allocator", folder, "-shared", "-fPIC", "-fno-builtin");
+    const env = { ...under(fresh().variables), LD_PRELOAD: `${library}:${join(folder, "allocator")}` };
+    const child = Bun.spawnSync([probe, "4", "bind", "0.0.0.0", "80", "name"], { env, timeout: 20_000 });
+    expect(child.stdout.toString()).toBe("bind ok\nname 0.0.0.0 80 length 16\n");
+  });
+
+  test("is in the way of a module that asks for libc's own functions, and of nothing else of it", async () => {
+    mkdirSync(join(folder, "modules"));
+    compile("module", join(folder, "modules"), "-shared", "-fPIC");
+    const { path, variables } = fresh();
+    await using running = new Running([guest, "deep", "80"], under(variables));
+    expect([await running.line(), await running.line()]).toEqual(["listen 0", "ready"]);
+    expect(existsSync(path)).toBe(true);
+  });
+
+  test("loses no descriptor to a thread that is cancelled, and accept alone is where that happens", async () => {
+    const { variables } = fresh();
+    await using running = new Running([guest, "cancelled", "80"], under(variables));
+    expect(await running.line()).toBe("cancelled after step 3, 0 descriptors more");
+  });
+
+  test("goes on when a signal handler jumps out of accept", async () => {
+    const { variables } = fresh();
+    await using running = new Running([guest, "jump", "80"], under(variables));
+    expect(await running.line()).toBe("accept: EAGAIN");
+  });
+
+  testWith(
+    gcc,
+    root,
+    program("unshare"),
+  )("finds inherited listeners without /proc, too", async () => {
+    const { variables } = fresh();
+    const script = 'mount -t tmpfs none /proc && exec "$0" "$@"';
+    const python = `import os, socket, sys
+s = socket.create_server(("0.0.0.0", 80)); os.dup2(s.fileno(), 9)
+os.execve(sys.argv[1], ["probe", "fd", "9", "name"], {})`;
+    const hidden = ["unshare", "-m", "sh", "-c", script, "python3", "-c", python, probe];
+    expect(await linesOf(hidden, variables)).toEqual(["name 0.0.0.0 80 length 16"]);
+  });
+
   test("follows into an empty environment, unless SOCKETBOX_FOLLOW is 0", async () => {
     const { variables } = fresh();
     const words = "4 bind 0.0.0.0 80 listen exec fd 9 name close 4 bind 0.0.0.0 80 name";
@@ -363,12 +452,27 @@ __attribute__((constructor)) static void first(void) {
     expect((await run(words, { ...variables, SOCKETBOX_FOLLOW: "0" }))[2]).toMatch(/^name family 1 /);
   });
 
-  const ways = ["execve", "execv", "execvp", "execvpe", "execl", "execlp", "execle", "fexecve"];
-  for (const way of [...ways, "posix_spawn", "posix_spawnp", "vfork"]) {
+  const ways = [
+    ...[
+      "execve",
+      "execv",
+      "execvp",
+      "execvpe",
+      "execl",
+      "execlp",
+      "execle",
+      "execveat",
+      "fexecve",
+      "syscall",
+    ],
+    ...["posix_spawn", "posix_spawnp", "vfork", "system", "popen"],
+  ];
+  for (const way of ways) {
     test(`and what it made of a descriptor survive ${way} with an empty environment`, async () => {
       const { path, variables } = fresh();
-      expect((await linesOf([executes, way], variables)).sort()).toEqual([
-        "LD_PRELOAD",
+      const lines = await linesOf([executes, way], variables);
+      expect(lines.filter((line) => line !== "PWD").sort()).toEqual([
+        "LD_PRELOAD", // (a shell adds PWD)
         "SOCKETBOX_MAP",
         "listener 0, family 2, port 80",
       ]);
@@ -383,7 +487,7 @@ __attribute__((constructor)) static void first(void) {
     );
   });
 
-  for (const way of [...ways, "posix_spawn", "posix_spawnp", "vfork"]) {
+  for (const way of ways) {
     testWith(gcc, root)(`lets ${way} run nothing where the library's file cannot be read`, () => {
       const hidden = join(folder, `hidden-${way}`);
       mkdirSync(hidden, { mode: 0o700 });
@@ -392,9 +496,10 @@ __attribute__((constructor)) static void first(void) {
       const variables = { ...under(fresh().variables), LD_PRELOAD: copy };
       const { stdout, stderr } = Bun.spawnSync([executes, way, "65534"], { env: variables });
       expect(stdout.toString()).not.toContain("listener");
-      if (way.startsWith("exec"))
+      if (!["posix_spawn", "posix_spawnp", "vfork"].includes(way))
         expect(stdout.toString()).toBe(`${way}: Can not access a needed shared library\n`);
-      const program = way === "fexecve" ? "a program" : "/proc/self/exe";
+      const shell = way === "system" || way === "popen";
+      const program = way === "fexecve" ? "a program" : shell ? "/bin/sh" : "/proc/self/exe";
       expect(stderr.toString()).toBe(
         `socketbox-preload: ${program} is not executed: it would run without ${copy}, which cannot be read in this root by this user\n`,
       );

@@ -72,6 +72,22 @@ static bool direct(const char *text, uint16_t port) {
     return binding(text, port) == OUTCOME_DIRECT;
 }
 
+static void lengths(void) {
+    struct sockaddr_storage storage;
+    must_read("SOCKETBOX_MAP=* 80 80 r /m\n* 0 65535 d 13\n", NULL, NULL);
+    socklen_t length = address("::1", 80, 0, &storage);
+    decide_bind(&environment, (void *)&storage, length - 4, 50000, &decision);
+    CHECK("an IPv6 address without its scope is one, as it is for the kernel",
+          decision.outcome == OUTCOME_RECEIVER);
+    decide_bind(&environment, (void *)&storage, length - 5, 50000, &decision);
+    CHECK("a shorter one is none", decision.outcome == OUTCOME_DIRECT);
+    length = address("127.0.0.1", 80, 0, &storage);
+    decide_bind(&environment, (void *)&storage, length, 50000, &decision);
+    CHECK("an IPv4 address has 16 bytes", decision.outcome == OUTCOME_RECEIVER);
+    decide_bind(&environment, (void *)&storage, length - 1, 50000, &decision);
+    CHECK("and no fewer", decision.outcome == OUTCOME_DIRECT);
+}
+
 static void special_addresses(void) {
     must_read("SKBOX_DIRECTORY_ROOT=/d", "SKBOX_DIRECTORY_ROOT2=/e", "SKBOX_PORT_FILTER_IPV4=1024");
     CHECK("fe8f::0:Y:Z is a record of the directory file",
@@ -265,6 +281,7 @@ static void odd_addresses(void) {
 }
 
 int main(void) {
+    lengths();
     special_addresses();
     filters();
     fails_closed();

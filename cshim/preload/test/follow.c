@@ -39,6 +39,14 @@ int main(void) {
                                                    count(extended, "LD_PRELOAD=") == 1);
     CHECK("no environment at all is an empty one",
           count(follow_extend(NULL, entries, bytes), "LD_PRELOAD=") == 1);
+    CHECK("a shell command that lacks nothing is the program's own",
+          follow_command(again, again, others[0], bytes) == others[0]);
+    char quoted[] = "SOCKETBOX_LOG=/it's", *more[] = {others[0], quoted, NULL}, *one[] = {others[0], NULL};
+    char text[200];
+    CHECK("what it lacks goes before it, quoted",
+          !strcmp(follow_command(one, more, "true", text), "export SOCKETBOX_LOG='/it'\\''s'; true"));
+    CHECK("and fits the room that was asked for", strlen(text) < follow_command_size(one, more, "true"));
+    extended = follow_extend(others, entries, bytes);
     struct follow_room room = follow_measure(others);
     CHECK("what it needs is what was measured",
           strlen(value(extended, "LD_PRELOAD=")) + sizeof "LD_PRELOAD=" <= room.bytes && room.entries >= 5);
