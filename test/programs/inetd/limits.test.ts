@@ -1,12 +1,12 @@
 /** The limits of socketbox-inetd hold exactly, also in a crowd. */
 import { describe, expect } from "bun:test";
-import { existsSync } from "node:fs";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { EXIT } from "../../../src/programs/host.ts";
 import { Namespace } from "../../kit/namespace.ts";
 import { python, pythonCommand, pythonOutput, said } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
-import { scratch } from "../../kit/running.ts";
-import { INETD, inetd, sh, testPython } from "./inetd.ts";
+import { ready, scratch } from "../../kit/running.ts";
+import { askThrough, INETD, inetd, sh, testPython } from "./inetd.ts";
 
 /**
  * 2,000 clients at a time. Each greeting is a child that runs; a child ends when its client says so, and is counted
@@ -226,4 +226,16 @@ say(heard=len(waiting.select(0)))`;
       expect(existsSync(folder.file("s"))).toBe(false);
     },
   );
+});
+
+testPython("a program that cannot be started takes no place from its source (--per-source)", async () => {
+  using folder = scratch();
+  const program = folder.file("neither-a-program-nor-a-script");
+  writeFileSync(program, "\0");
+  chmodSync(program, 0o755);
+  const words = ["--per-source", "1", folder.file("s"), program];
+  await using server = await ready("socketbox-inetd", words);
+  for (let time = 0; time < 3; time++) expect(await askThrough(folder.file("s"))).toBe("");
+  await server.stop();
+  expect(server.log.match(/given up: start .*: ENOEXEC/g)).toHaveLength(3);
 });
