@@ -15,6 +15,11 @@ export class Fault {
 export class Findings {
   readonly #found: Diagnostic[] = [];
 
+  /** How many there are so far. */
+  get count(): number {
+    return this.#found.length;
+  }
+
   error(place: Place, { what, expected }: Fault): void {
     this.#found.push({ severity: "error", place, what, expected });
   }

@@ -1,5 +1,6 @@
 /** The TOML language: text to document, document to draft. Its shape is in schema.ts, its places in places.ts. */
 import type { AddressPattern } from "../model/address.ts";
+import { formatEndpoint } from "../model/flow.ts";
 import {
   formatReceiver,
   hasBraces,
@@ -134,6 +135,7 @@ class DocumentReader {
 
   #readListeners(all: readonly Listen[]): ListenerSettings[] {
     const names = new Set<string>();
+    const bindings = new Map<string, ListenerSettings>();
     return all.map((listen, index) => {
       const name = listen?.name ?? (all.length === 1 ? LISTENER_DEFAULTS.name : `listen-${index + 1}`);
       if (names.has(name)) {
@@ -143,7 +145,13 @@ class DocumentReader {
         );
       }
       names.add(name);
-      return this.#readListener(name, listen ?? {}, ["listen", index]);
+      const before = this.#findings.count;
+      const settings = this.#readListener(name, listen ?? {}, ["listen", index]);
+      // Without a port a socket may be passed by name, with 0 each gets its own; what was wrong is a default by now.
+      const isWhole = this.#findings.count === before && !Object.values(listen ?? {}).includes(undefined);
+      const fault = isWhole && listen?.port ? bindingFault(settings, bindings) : undefined;
+      if (fault) this.#fault(["listen", index], fault);
+      return settings;
     });
   }
 
@@ -307,8 +315,12 @@ class DocumentReader {
     if (text === "deny") return { kind: "deny" };
     const name = text.slice(text.indexOf(":") + 1);
     if (text.startsWith("table:")) {
-      if (name !== MAIN && Object.hasOwn(this.#document.table ?? {}, name))
-        return { kind: "table", table: name };
+      if (name === MAIN)
+        return new Fault(
+          "a jump to the table of the routes at the top, where every lookup starts",
+          "another",
+        );
+      if (Object.hasOwn(this.#document.table ?? {}, name)) return { kind: "table", table: name };
       return new Fault(
         `there is no table ${quoted(name)}`,
         `[[table.${shown(name)}.route]], or ${known(this.#document.table)}`,
@@ -365,6 +377,16 @@ class DocumentReader {
   #fault(way: Way, fault: Fault): void {
     this.#findings.error(this.#places.ofValue(way), fault);
   }
+}
+
+/** What keeps a listener from being bound beside the others, to which it is added. */
+function bindingFault(settings: ListenerSettings, others: Map<string, ListenerSettings>): Fault | undefined {
+  const { address, scope, port, netns, device, reusePort } = settings;
+  const place = JSON.stringify([[...address], scope, port, netns, device]);
+  const same = others.get(place);
+  others.set(place, settings);
+  if (!same || (reusePort && same.reusePort)) return undefined;
+  return new Fault(`a second listener at ${formatEndpoint(address, port)}`, "each address and port once");
 }
 
 function unixReceiver(path: string): Receiver | Fault {

@@ -57,7 +57,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   let file = early ? new SourceFile(options.config) : undefined;
   const planned = file && planOf(host, options, file.read(), numbers);
   const request = planned?.identity ?? options.identity;
-  warnOfIdle(host, options, planned);
+  warnOfIdle(host, options, planned, numbers);
   if (options.exec) return become(host, options.exec, options, planned, inherited, ready);
 
   // Before anything is bound: a name that nobody has changes nothing.
@@ -170,11 +170,22 @@ function openTakeover(host: Host, path: string, bound: Fd | undefined, made: Dis
 }
 
 /** Options that leave others without effect do so as in the original, but not in silence. */
-function warnOfIdle(host: Host, options: ServeOptions, planned: Plan | undefined): void {
+function warnOfIdle(
+  host: Host,
+  options: ServeOptions,
+  planned: Plan | undefined,
+  numbers: ListenerNumbers,
+): void {
   const { registration, inherited, listener } = options;
   for (const idle of options.idle) host.log(`${idle.by} leaves ${idle.options.join(", ")} without effect`);
-  if (!registration && inherited === undefined) return;
   const named = listener.address !== undefined || listener.port !== undefined;
+  const routes = planned?.draft.tables.flatMap((table) => table.routes) ?? [];
+  const isReplaced = (listener: number) => numbers.name(listener) !== LISTENER_DEFAULTS.name;
+  if (named && routes.some(({ listeners }) => listeners.length > 0 && listeners.every(isReplaced)))
+    host.log(
+      "-l and -p replace every listener of the configuration: routes that name one of them fit nothing",
+    );
+  if (!registration && inherited === undefined) return;
   // The first listener of a file is what an inherited socket is called, and how it is treated.
   const idle = named ? [] : (planned?.listeners ?? []).slice(registration ? 0 : 1);
   if (idle.length === 0) return;

@@ -421,7 +421,18 @@ describe("a fault is said with its line and column, and with what was expected:"
           'device "interface-of-16b" is too long; expected at most 15 bytes',
         ],
         ["[[listen]]\ndevice = »7", "device is 7; expected an interface's name"],
-        ['[[listen]]\nname = "a"\n[[listen]]\nname = »"a"', 'a second listener "a"; expected each name once'],
+        [
+          '[[listen]]\nname = "a"\n[[listen]]\nport = 1\nname = »"a"',
+          'a second listener "a"; expected each name once',
+        ],
+        [
+          '[[listen]]\nport = 80\n»[[listen]]\nport = 80\naddress = "::"',
+          "a second listener at [::]:80; expected each address and port once",
+        ],
+        [
+          "[[listen]]\nport = 80\nreuse-port = true\n»[[listen]]\nport = 80",
+          "a second listener at [::]:80; expected each address and port once",
+        ],
         ["»[listen]\nport = 80", "listen is a table; expected [[listen]]"],
         ["listen = [»3]", `listen is 3; expected ${LISTEN_KEYS}`],
       ],
@@ -732,4 +743,27 @@ test("a fault has its place beside words of a megabyte, too", () => {
   const text = `[slots]\nbad = "${huge}"\n[[route]]\nport = ["${huge}", 0]\nto = "unix:/${huge}"`;
   const places = faultsOf("f.toml", text).map((fault) => fault.slice(0, fault.indexOf(": ")));
   expect(places).toEqual(["2:7", "4:9", `4:${9 + 1_000_002 + 2}`, "5:6"]);
+});
+
+test("listeners may be at one port where that can be: other addresses, interfaces, namespaces, or shared", () => {
+  const places = ["", 'address = "::1"\n', 'address = "::1%1"\n', 'device = "lo"\n', 'netns = "n"\n'];
+  const passed = ['name = "passed-1"', 'name = "passed-2"']; // a service manager says where these are
+  const listen = [...places.map((place) => `${place}port = 80`), "port = 0", "port = 0", ...passed];
+  const shared = "port = 81\nreuse-port = true";
+  const text = [...listen, shared, shared].map((keys) => `[[listen]]\n${keys}\n`).join("");
+  expect(faultsOf("f.toml", `${text}[[route]]\nto = "deny"`)).toEqual([]);
+});
+
+test("what is wrong in listeners is not taken for one place twice", () => {
+  const { text, places } = marked(
+    '[[listen]]\nport = »70000\n[[listen]]\nport = 1\n[[listen]]\nport = 1\naddress = »"y"\n[[listen]]\nport = 1\naddress = »7\n',
+  );
+  const faults = faultsOf("f.toml", `${text}[[route]]\nto = "deny"`);
+  expect(faults.map((fault) => fault.slice(0, fault.indexOf(": ")))).toEqual(places);
+});
+
+test("a jump to the table at the top has no table to suggest", () => {
+  expect(faultsOf("f.toml", '[[route]]\nto = "table:main"')).toEqual([
+    "2:6: error: a jump to the table of the routes at the top, where every lookup starts; expected another",
+  ]);
 });

@@ -115,3 +115,20 @@ test("options that have their effect are no reason for a word", async () => {
   const { out } = await run([bin("socketbox"), ...words]);
   expect(out).not.toContain("without effect");
 });
+
+test("-p replaces the listeners that routes name, and that is said", async () => {
+  using folder = scratch();
+  const file = folder.file("c.toml");
+  const words = ["-p", "0", "-f", file, "-u", "no such user"];
+  for (const [listener, said] of [
+    ["a", true],
+    ["main", false],
+  ] as const) {
+    writeFileSync(
+      file,
+      `[[listen]]\nname = "${listener}"\n[[route]]\nlistener = "${listener}"\nto = "deny"\n`,
+    );
+    const { out } = await run([bin("socketbox"), ...words]);
+    expect(out.includes("routes that name one of them fit nothing")).toBe(said);
+  }
+});
