@@ -239,8 +239,9 @@ os.execv(sys.argv[3], [sys.argv[3], "-s", str(listening.fileno()), *sys.argv[4:]
   testPython("outranks -l, -p and further listeners of the file, and says so", async () => {
     using folder = scratch();
     const file = folder.file("two.toml");
-    const listen = (name: string) => `[[listen]]\nname = "${name}"\naddress = "::1"\nport = 1\n`;
-    writeFileSync(file, `${listen("a")}${listen("b")}[[route]]\nto = "deny"\n`);
+    const listen = (name: string, port: number) =>
+      `[[listen]]\nname = "${name}"\naddress = "::1"\nport = ${port}\n`;
+    writeFileSync(file, `${listen("a", 1)}${listen("b", 2)}[[route]]\nto = "deny"\n`);
     for (const [words, warning] of [
       [["-p", "1"], ": -s leaves -p without effect\n"],
       [["-RFrt", "-l", "::1"], ": -s leaves -l, -t, -F, -R, -r without effect\n"],

@@ -275,8 +275,9 @@ with receiver(path, socket.SOCK_SEQPACKET) as door:
   testPython("outranks -l, -p and the listeners of the file, and says so", async () => {
     using folder = scratch();
     const file = folder.file("two.toml");
-    const listen = (name: string) => `[[listen]]\nname = "${name}"\naddress = "::1"\nport = 1\n`;
-    writeFileSync(file, `${listen("a")}${listen("b")}[[route]]\nto = "unix:${folder.file("r")}"\n`);
+    const listen = (name: string, port: number) =>
+      `[[listen]]\nname = "${name}"\naddress = "::1"\nport = ${port}\n`;
+    writeFileSync(file, `${listen("a", 1)}${listen("b", 2)}[[route]]\nto = "unix:${folder.file("r")}"\n`);
     await using _target = await receiver(folder.file("r"), "here");
     for (const [words, warning] of [
       [["-p", "1"], ": -P leaves -p without effect\n"],
