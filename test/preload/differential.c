@@ -266,6 +266,11 @@ static void watch(int fd) {
     FD_SET(fd, &writable);
     say("select", select(fd + 1, &readable, &writable, NULL, &(struct timeval){0}));
     printf("readable %d, writable %d\n", FD_ISSET(fd, &readable) != 0, FD_ISSET(fd, &writable) != 0);
+    FD_ZERO(&readable);
+    FD_SET(fd, &writable);
+    FD_SET(200, &readable); /* nothing is open there: select fails, and leaves its sets alone */
+    say("select with a closed one", select(201, &readable, &writable, NULL, &(struct timeval){0}));
+    printf("still asked for %d\n", FD_ISSET(fd, &writable) != 0);
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.u64 = 42};
     int epoll = epoll_create1(0);
     say("epoll_ctl", epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
@@ -494,6 +499,8 @@ int main(int argc, char **argv) {
     SET(fd, SOL_SOCKET, SO_REUSEADDR, one);
     SET(fd, IPPROTO_TCP, TCP_LINGER2, 20);
     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+    fcntl(fd, F_SETOWN, getpid());
+    fcntl(fd, F_SETSIG, SIGUSR2);
     say("bind with a short address", bind(fd, &name.any, 4));
     say("bind", bind(fd, &name.any, length));
     say("bind again", bind(fd, &name.any, length));
@@ -505,6 +512,7 @@ int main(int argc, char **argv) {
     say_name("getsockname", getsockname(fd, &name.any, &length), &name, length);
     length = sizeof name;
     say_name("getpeername", getpeername(fd, &name.any, &length), &name, length);
+    printf("owner is us %d, signal %d\n", fcntl(fd, F_GETOWN) == getpid(), fcntl(fd, F_GETSIG));
     say("accept before listen", accept(fd, NULL, NULL));
     GET(fd, SOL_SOCKET, SO_ACCEPTCONN);
     say("shutdown before listen", shutdown(fd, SHUT_RD));

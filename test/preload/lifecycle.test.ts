@@ -244,6 +244,43 @@ os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])`;
     expect(existsSync(path)).toBe(true);
   });
 
+  test("what was passed on to a listener stays there when a child closes its copy", async () => {
+    const { path, variables } = fresh();
+    for (const child of [
+      "os.fork() or (six.close(), os._exit(0))",
+      "subprocess.run(['true'], close_fds=True)",
+    ]) {
+      const script = `import os, select, socket, subprocess, time
+four = socket.create_server(("0.0.0.0", 80))
+six = socket.create_server(("::", 80), family=socket.AF_INET6)
+four.setblocking(False); six.setblocking(False)
+select.select([four], [], [])
+while not select.select([six], [], [], 0.05)[0]:
+    try: four.accept()
+    except BlockingIOError: pass
+${child}
+time.sleep(0.2)
+six.accept()[0].send(b"six")`;
+      await using server = await startSender(sender, path);
+      await using _running = new Running(["python3", "-c", script], under(variables), { stderr: "inherit" });
+      expect(await ask(server.port, "::1", "")).toBe("six");
+    }
+  });
+
+  testWith(gcc, root)("two inherited receivers of one name are not told apart by guessing", async () => {
+    const { path, variables } = fresh();
+    const script = `import os, socket, sys
+for _ in range(2):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[2]); os.set_inheritable(s.detach(), True)
+    if _ == 0: os.unlink(sys.argv[2])
+os.chmod(sys.argv[2], 0o666); os.setgroups([]); os.setuid(65534)
+os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])`;
+    const words = ["4", "bind", "0.0.0.0", "80"];
+    expect(await linesOf(["python3", "-c", script, probe, path, ...words], variables)).toEqual([
+      "bind EADDRINUSE",
+    ]);
+  });
+
   test("shutdown of an adopted one wakes every thread in accept", async () => {
     const { path, variables } = fresh();
     const threads = `import socket, threading, time
