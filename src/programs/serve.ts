@@ -82,6 +82,10 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
 
   const acceptors = await Acceptors.start(host, workers);
   const lookout = planned || takeover ? await Lookout.start() : undefined;
+  if (stops.came) {
+    host.log("stopped before it was ready"); // and whoever runs already goes on
+    return EXIT.ok;
+  }
   assumeIdentity(identity, { confine: true });
   if (request.chroot !== undefined) file?.hide();
   const plan =
@@ -149,6 +153,10 @@ class EarlySignals {
 
   constructor(host: Host, names: readonly SignalName[]) {
     for (const name of names) host.onSignal(name, () => this.#handle());
+  }
+
+  get came(): boolean {
+    return this.#came > 0;
   }
 
   handle(handle: () => void): void {

@@ -1,6 +1,6 @@
 /** A new server goes on where the running one is: nobody is turned away, whatever becomes of either. */
 import { describe, expect, test } from "bun:test";
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { native } from "../../src/native/library.ts";
 import { FLOW_FD_WORD } from "../../src/native/structs.ts";
 import { Predecessor } from "../../src/programs/takeover.ts";
@@ -111,6 +111,28 @@ describe("a takeover", () => {
     await half.hears("192.0.2.7 4711\n");
     silent.send("PROXY TCP4 192.0.2.8 192.0.2.80 4712 80\r\n");
     await silent.hears("192.0.2.8 4712\n");
+  });
+
+  test("that is told to stop before it is ready leaves the old server as it was", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "r");
+    await using _receiver = await receiver(folder.file("r"));
+    await using first = await start(folder);
+    // What the successor binds beside it shows how far it has come.
+    const registry = folder.file("registry");
+    configuration(folder, port, "r", `[[registry]]\npath = "${registry}"\n[[registry.allow]]\nslot = 1\n`);
+    const words = ["-f", folder.file("c.toml"), "--takeover", folder.file("takeover")];
+    await using second = new Running([bin("socketbox"), ...words]);
+    while (!existsSync(registry)) await Bun.sleep(0);
+    expect(await second.stop()).toBe(0);
+    expect(second.log).toContain("stopped before it was ready");
+    expect(existsSync(registry)).toBe(false);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    await using third = await start(folder);
+    expect(await first.ended()).toBe(0);
+    expect(await ask(port, "127.0.0.1")).toBe("k");
+    await third.stop();
   });
 
   test("brings registrations along: a receiver never notices", async () => {
