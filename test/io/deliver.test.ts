@@ -13,6 +13,7 @@ import { FLOW_WORDS, flowOf } from "../../src/routing/record.ts";
 import { Room } from "../../src/routing/room.ts";
 import type { ProxyEnds } from "../../src/wire/proxy.ts";
 import { RECEIVER_QUEUE } from "../faults/kit.ts";
+import { descriptorsUpTo, testWith } from "../kit/require.ts";
 import { boundUnix } from "../kit/sockets.ts";
 import { Ground, type Pair, taken } from "./ground.ts";
 
@@ -241,27 +242,30 @@ describe("a client", () => {
     expect(way.told).toMatchObject({ gaveUp: gone([ids[0]!], "client-gone"), waiting: 0, delivered: 1 });
   });
 
-  test("that resets in a queue of thousands is found within a few ticks, at the end of it too, and again and again", () => {
-    const way = to("r", { queue: 5000 });
-    const quiet = connection();
-    const fillers = Array.from({ length: 4499 }, () => {
-      const flow = quiet.flow.slice();
-      flow[FLOW_FD_WORD] = native.sb_duplicate(quiet.flow[FLOW_FD_WORD]!);
-      return { ...quiet, flow };
-    });
-    const [early, late] = [connection(), connection()];
-    handAll(way.delivery, [quiet, early, ...fillers, late]);
-    const given = () => way.told.gaveUp.length;
-    way.delivery.tick(now());
-    native.sb_reset(late.client.take());
-    for (let tick = 0; given() === 0 && tick < 3; tick++) way.delivery.tick(now());
-    expect(way.told.gaveUp).toEqual(gone([late.id], "client-gone"));
-    native.sb_reset(early.client.take());
-    for (let tick = 0; given() === 1 && tick < 3; tick++) way.delivery.tick(now());
-    expect(way.told.gaveUp).toEqual(gone([late.id, early.id], "client-gone"));
-    expect(way.told.waiting).toBe(4500);
-    way.delivery.close("shutdown");
-  });
+  testWith(descriptorsUpTo(5000))(
+    "that resets in a queue of thousands is found within a few ticks, at the end of it too, and again and again",
+    () => {
+      const way = to("r", { queue: 5000 });
+      const quiet = connection();
+      const fillers = Array.from({ length: 4499 }, () => {
+        const flow = quiet.flow.slice();
+        flow[FLOW_FD_WORD] = native.sb_duplicate(quiet.flow[FLOW_FD_WORD]!);
+        return { ...quiet, flow };
+      });
+      const [early, late] = [connection(), connection()];
+      handAll(way.delivery, [quiet, early, ...fillers, late]);
+      const given = () => way.told.gaveUp.length;
+      way.delivery.tick(now());
+      native.sb_reset(late.client.take());
+      for (let tick = 0; given() === 0 && tick < 3; tick++) way.delivery.tick(now());
+      expect(way.told.gaveUp).toEqual(gone([late.id], "client-gone"));
+      native.sb_reset(early.client.take());
+      for (let tick = 0; given() === 1 && tick < 3; tick++) way.delivery.tick(now());
+      expect(way.told.gaveUp).toEqual(gone([late.id, early.id], "client-gone"));
+      expect(way.told.waiting).toBe(4500);
+      way.delivery.close("shutdown");
+    },
+  );
 });
 
 describe("a receiver that goes and comes", () => {

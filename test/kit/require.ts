@@ -1,5 +1,6 @@
 /** Tests that need a program or a privilege say so; what is missing skips them by name, or fails them in CI. */
 import { test } from "bun:test";
+import { readFileSync } from "node:fs";
 
 const required = process.env.SOCKETBOX_REQUIRE_ALL === "1";
 
@@ -13,6 +14,12 @@ export const PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
 
 export function program(name: string): Need {
   return { name: `program ${name}`, met: Bun.which(name, { PATH }) !== null };
+}
+
+/** So many open files in this process. */
+export function descriptorsUpTo(count: number): Need {
+  const limit = /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1];
+  return { name: `${count} descriptors`, met: Number(limit) >= count };
 }
 
 /** Namespaces, other users, low ports. */
