@@ -1,12 +1,12 @@
 /** One way to one receiver, with real connections: what it promises about order, waiting, and giving up. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { renameSync, rmSync } from "node:fs";
 import { now } from "../../src/io/clock.ts";
 import { Delivery, type DeliveryEvents } from "../../src/io/deliver.ts";
 import { Fd } from "../../src/io/fd.ts";
 import { SOCK } from "../../src/io/socket.ts";
 import { type Receiver, type Target, targetOf } from "../../src/model/target.ts";
-import { check, errnoName } from "../../src/native/errno.ts";
+import { check, ERRNO, errnoName } from "../../src/native/errno.ts";
 import { native } from "../../src/native/library.ts";
 import { FLOW_FD_WORD } from "../../src/native/structs.ts";
 import { FLOW_WORDS, flowOf } from "../../src/routing/record.ts";
@@ -126,6 +126,29 @@ describe("a receiver that is there", () => {
     expect(drained(box, way.told, ids.length)).toEqual(ids);
     expect(way.told).toMatchObject({ delivered: ids.length, waiting: 0, gaveUp: [] });
     expect(way.room.waiting).toBe(0);
+  });
+
+  test("is waited for by time alone while sending is out of something, and by its room again after that", () => {
+    const box = mailbox("r");
+    const way = to("r");
+    const refuse = (() => -ERRNO.ETOOMANYREFS) as unknown as typeof native.sb_send_fds;
+    using refused = spyOn(native, "sb_send_fds").mockImplementation(refuse);
+    const ids = hand(way, 3);
+    expect(way.told).toMatchObject({ waiting: 3, ways: ["t send ETOOMANYREFS"] });
+    // EPOLLOUT is set all the time, and nobody listens to it.
+    ground.reactor.after(20, () => {});
+    ground.reactor.turn();
+    expect(refused).toHaveBeenCalledTimes(1);
+    refused.mockRestore();
+    way.delivery.tick(now());
+    expect(taken(box)).toEqual(ids);
+    const more = hand(way, RECEIVER_QUEUE + 2);
+    expect(taken(box)).toEqual(more.slice(0, RECEIVER_QUEUE));
+    for (const ms of [500, 1000]) {
+      ground.reactor.after(ms, () => {});
+      ground.reactor.turn();
+    }
+    expect(taken(box)).toEqual(more.slice(RECEIVER_QUEUE));
   });
 
   test("counts what waits as long as it waits, and no longer", () => {
@@ -293,6 +316,18 @@ describe("a receiver that goes and comes", () => {
     const more = hand(way, 2);
     expect(taken(second)).toEqual(more);
     expect(way.told).toMatchObject({ delivered: 4, gaveUp: [], ways: [] });
+  });
+
+  test("gets what waited for one that lives on and takes nothing, also when nobody else comes", () => {
+    const old = mailbox("r");
+    const way = to("r");
+    const ids = hand(way, RECEIVER_QUEUE + 3);
+    const successor = mailbox("new");
+    renameSync(ground.path("new"), ground.path("r"));
+    way.delivery.tick(now());
+    expect(taken(successor)).toEqual(ids.slice(RECEIVER_QUEUE));
+    expect(taken(old)).toEqual(ids.slice(0, RECEIVER_QUEUE));
+    expect(way.told).toMatchObject({ waiting: 0, gaveUp: [] });
   });
 
   test("is found by its path although the old one lives on", () => {
