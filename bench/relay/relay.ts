@@ -27,10 +27,14 @@ const CONNECTIONS = 10_000;
 const WIDTH = 32;
 /** Beyond it JavaScript is compiled; the others need no warming, and get it all the same. */
 const WARM = 10_000;
-/** Each is two descriptors of a relay, of which many systems allow 20,000. */
-const IDLE = 9_900;
+/** The most that a relay may have: the hard limit. */
+const DESCRIPTORS = Number(
+  /^Max open files +\S+ +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? 1e6,
+);
+/** Each is two descriptors of a relay. */
+const IDLE = Math.min(10_000, (DESCRIPTORS >> 1) - 100);
 /** Two pipes for each connection are four descriptors more. */
-const IDLE_LOOP = 3_000;
+const IDLE_LOOP = Math.min(IDLE, Math.floor(DESCRIPTORS / 6) - 100);
 const TICKS = 100;
 
 interface Relay {

@@ -1,5 +1,6 @@
 /** Which target comes first, and which after it: decisions only, the clock is handed in. */
 import type { Balance } from "../../config/relay.ts";
+import { isMapped } from "../../model/address.ts";
 import type { Flow } from "../../model/flow.ts";
 import { rank, seedOf } from "../../routing/rendezvous.ts";
 
@@ -81,8 +82,11 @@ export class Balancer {
         // Equal ones take turns: the sort is stable.
         return turn.sort((a, b) => this.#states[a]!.active - this.#states[b]!.active);
       case "source": {
-        const words = new Uint32Array(connection.flow.remote.slice().buffer);
-        const ranks = this.#states.map(({ seed }) => rank(seed, words, 0, words.length));
+        const { remote } = connection.flow;
+        const words = new Uint32Array(remote.slice().buffer);
+        // A client of IPv6 is its /64: within it, it takes other addresses as it likes (RFC 8981).
+        const [from, to] = isMapped(remote) ? [3, 4] : [0, 2];
+        const ranks = this.#states.map(({ seed }) => rank(seed, words, from, to));
         return turn.sort((a, b) => ranks[b]! - ranks[a]!);
       }
     }

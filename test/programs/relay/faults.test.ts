@@ -128,21 +128,25 @@ describe("out of descriptors", () => {
     expect(await ends("large", between, "3")).toBe("good");
   });
 
-  testWith(program("strace"))(
-    "a connection that nothing can watch yet is served when it can be",
-    async () => {
-      await using between = await relayed();
-      using _target = named("served", between.target);
-      // The next descriptor that is to be watched is the client's.
-      const inject = ["-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=1"];
-      await using strace = new Running(["strace", "-f", "-p", String(between.relay.pid), ...inject]);
-      await strace.until(/attached/);
-      expect(await ask(between.port, "127.0.0.1")).toBe("served");
-      expect(strace.log).toContain("ENOSPC");
-      await between.relay.until(/pausing: ENOSPC; connections wait/);
-      expect(await ended(between.relay, 1)).toEqual([
-        `closed; to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 6 down`,
-      ]);
-    },
-  );
+  for (const [nth, whose] of [
+    [1, "client"],
+    [2, "target"],
+  ] as const)
+    testWith(program("strace"))(
+      `a ${whose} that nothing can watch yet is served when it can be`,
+      async () => {
+        await using between = await relayed();
+        using _target = named("served", between.target);
+        // The next descriptors that are to be watched are the client's and the target's.
+        const inject = ["-e", "trace=epoll_ctl", "-e", `inject=epoll_ctl:error=ENOSPC:when=${nth}`];
+        await using strace = new Running(["strace", "-f", "-p", String(between.relay.pid), ...inject]);
+        await strace.until(/attached/);
+        expect(await ask(between.port, "127.0.0.1")).toBe("served");
+        expect(strace.log).toContain("ENOSPC");
+        if (whose === "client") await between.relay.until(/pausing: ENOSPC; connections wait/);
+        expect(await ended(between.relay, 1)).toEqual([
+          `closed; to [::ffff:127.0.0.1]:${between.target}; 0 bytes up, 6 down`,
+        ]);
+      },
+    );
 });

@@ -7,9 +7,11 @@ import { bindListener, listen } from "../../../src/io/listener.ts";
 import { parseAddress } from "../../../src/model/address.ts";
 import { EXIT } from "../../../src/programs/host.ts";
 import { passing } from "../../kit/passed.ts";
-import { ask, bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
+import { pythonCommand } from "../../kit/python.ts";
+import { program, testWith } from "../../kit/require.ts";
+import { ask, bin, freePort, must, Running, ready, scratch } from "../../kit/running.ts";
 import { boundUnix } from "../../kit/sockets.ts";
-import { fromFile, named } from "./kit.ts";
+import { ended, fromFile, named } from "./kit.ts";
 
 type Scratch = ReturnType<typeof scratch>;
 
@@ -166,4 +168,43 @@ test("a path that was bound is gone again, whenever the signal comes", async () 
     expect([wait, await relay.stop()]).toEqual([wait, EXIT.ok]);
     expect(existsSync(path)).toBe(false);
   }
+});
+
+describe("an inherited socket", () => {
+  testWith(program("python3"))("that is connected, and whose peer has gone, spoils no reload", async () => {
+    using folder = scratch();
+    const [port, behind, file] = [await freePort(), await freePort(), folder.file("relay.toml")];
+    using _target = named("served", behind);
+    const text = (fd: number) => `[[relay]]\nfrom = "fd:${fd}"\nto = "127.0.0.1:${behind}"\n`;
+    writeFileSync(file, text(23) + text(24));
+    const start = `
+import os, socket, sys
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.dup2(theirs.fileno(), 23), os.dup2(socket.create_server(("127.0.0.1", int(sys.argv[1]))).fileno(), 24)
+os.execv(sys.argv[2], sys.argv[2:])`;
+    const words = pythonCommand(start, port, bin("socketbox-relay"), "--config", file);
+    await using relay = new Running(words);
+    await relay.until(/fd:23: the server has gone/);
+    relay.kill("SIGHUP");
+    await relay.until(/reloaded: /);
+    expect(await ask(port, "127.0.0.1")).toBe("served");
+    expect(await relay.stop()).toBe(EXIT.peerGone);
+  });
+
+  testWith(program("python3"))(
+    "may bring what is no socket, if that is not looked at; it is named",
+    async () => {
+      using folder = scratch();
+      const box = folder.file("box");
+      const env = { SKBOX_STRICT_STREAM_MODE: "0" };
+      await using relay = await ready("socketbox-relay", ["-s", box, "--to", "127.0.0.1:9"], { env });
+      const send = `
+import array, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(sys.argv[1])
+s.sendmsg([b"\\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [open("/etc/passwd").fileno()]))])`;
+      await must(pythonCommand(send, box));
+      expect(await ended(relay, 1)).toEqual(["unusable (EPERM); no target; 0 bytes up, 0 down"]);
+    },
+  );
 });
