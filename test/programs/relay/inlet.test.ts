@@ -180,7 +180,8 @@ describe("an inherited socket", () => {
     const start = `
 import os, socket, sys
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-os.dup2(theirs.fileno(), 23), os.dup2(socket.create_server(("127.0.0.1", int(sys.argv[1]))).fileno(), 24)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+os.dup2(theirs.fileno(), 23), os.dup2(listener.fileno(), 24)
 os.execv(sys.argv[2], sys.argv[2:])`;
     const words = pythonCommand(start, port, bin("socketbox-relay"), "--config", file);
     await using relay = new Running(words);
@@ -202,7 +203,8 @@ os.execv(sys.argv[2], sys.argv[2:])`;
 import array, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect(sys.argv[1])
-s.sendmsg([b"\\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [open("/etc/passwd").fileno()]))])`;
+file = open("/etc/passwd")
+s.sendmsg([b"\\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))])`;
       await must(pythonCommand(send, box));
       expect(await ended(relay, 1)).toEqual(["unusable (EPERM); no target; 0 bytes up, 0 down"]);
     },
