@@ -174,7 +174,7 @@ class Inetd implements Disposable {
     this.#reactor[Symbol.dispose]();
   }
 
-  /** Takes one connection: were we killed, what we had taken and not started would be lost. The next follows at once. */
+  /** Takes one connection: were we killed, what was taken and not started would be lost. The next follows at once. */
   #take(): void {
     if (this.#room() <= 0) {
       this.#pause(this.#limitReached());
