@@ -49,6 +49,25 @@ describe("-d", () => {
     },
   );
 
+  testPython("lets go of the terminal that it was started at, with all three of its streams", async () => {
+    using folder = scratch();
+    const script = `
+import subprocess
+ours, terminal = os.openpty()
+command = [sys.argv[1], "-d", "-p", "0", "-S", "@nobody"]
+code = subprocess.run(command, cwd=sys.argv[2], stdin=terminal, stdout=terminal, stderr=terminal).returncode
+say(code=code, ready=b"ready: " in os.read(ours, 4096))`;
+    try {
+      expect(said(await pythonOutput(script, SOCKETBOX, folder.path))).toEqual([
+        { code: EXIT.ok, ready: true },
+      ]);
+      const [server] = processesIn(folder.path);
+      for (const fd of [0, 1, 2]) expect(readlinkSync(`/proc/${server}/fd/${fd}`)).toBe("/dev/null");
+    } finally {
+      await endIn(folder.path);
+    }
+  });
+
   testPython(
     "keeps standard input and output where they are the sockets that it is to work with",
     async () => {
