@@ -2,10 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { listen } from "../../../src/io/listener.ts";
+import { SOCK } from "../../../src/io/socket.ts";
 import { parseAddress } from "../../../src/model/address.ts";
 import { encodeProxy } from "../../../src/wire/proxy.ts";
 import { program, testWith } from "../../kit/require.ts";
-import { freePort, Running, scratch, until } from "../../kit/running.ts";
+import { bin, freePort, Running, scratch, until } from "../../kit/running.ts";
+import { boundUnix } from "../../kit/sockets.ts";
 import { Client, ended, fromFile, inherited, relayed } from "./kit.ts";
 
 /** HTTP servers that want a PROXY header, and log the client that it names. */
@@ -350,5 +353,67 @@ listen l
     client.finish();
     await client.hears("ok");
     expect(target.got.toString()).toMatch(new RegExp(`^PROXY TCP4 127.0.0.9 127.0.0.1 \\d+ ${port}\r\n$`));
+  });
+
+  test("half of which comes where it is optional is no connection without one, but too late", async () => {
+    using folder = scratch();
+    using target = await recorder();
+    await using between = await receiving(folder.path, target.port, OPTIONAL);
+    using client = new Client(between.port);
+    client.send("PROXY TCP4 192.0.");
+    await client.ends();
+    expect(await ended(between.relay, 1)).toEqual(["proxy-timeout; no target; 0 bytes up, 0 down"]);
+    expect(target.got).toHaveLength(0);
+  });
+});
+
+describe("a header that is sent", () => {
+  test("has version 2's very bytes, with a unique id and the namespace of the clients", async () => {
+    using folder = scratch();
+    using target = await recorder();
+    const port = await freePort();
+    const text = `[[relay]]\nfrom = "fd:3"\nto = "127.0.0.1:${target.port}"\nsend-proxy = "v2"\nclient-netns = "blue"\n`;
+    await using _relay = await fromFile(folder.file("relay.toml"), text, port);
+    let from = 0;
+    for (let number = 0; number < 2; number++) {
+      target.got = Buffer.alloc(0);
+      const socket = connect({ host: "127.0.0.1", port, localAddress: "127.0.0.9" }, () => {
+        from = socket.localPort!;
+        socket.end("hello");
+      });
+      await until(
+        () => target.got.includes("hello"),
+        () => `got ${target.got.toString("hex")}`,
+      );
+      socket.destroy();
+      const hex = (value: number) => value.toString(16).padStart(4, "0");
+      // Signature; version 2, PROXY; TCP over IPv4; length; source, destination, their ports; then the records.
+      const fixed = `0d0a0d0a000d0a515549540a2111${hex(12 + 3 + 14 + 3 + 4)}`;
+      const ends = `7f0000097f000001${hex(from)}${hex(port)}`;
+      const before = target.got.subarray(0, 28).toString("hex");
+      expect(before).toBe(fixed + ends);
+      const records = target.got.subarray(28).toString("latin1");
+      expect(records).toMatch(new RegExp(`^\\x05\\0\\x0e[0-9a-f]{12}-${number}\\x30\\0\\x04bluehello$`));
+    }
+  });
+
+  test.each([
+    ["v1", Buffer.from("PROXY UNKNOWN\r\n")],
+    ["v2", Buffer.from("0d0a0d0a000d0a515549540a21000011", "hex")],
+  ])("says of a client at a Unix socket that its ends are unknown (%s)", async (version, expected) => {
+    using folder = scratch();
+    using target = await recorder();
+    using listener = boundUnix(folder.file("s"), SOCK.stream);
+    listen(listener, 16);
+    const args = ["-l", "3", "--to", `127.0.0.1:${target.port}`, "--send-proxy", version];
+    await using relay = new Running([bin("socketbox-relay"), ...args], { stdio: [listener.number] });
+    await relay.until(/: ready: /);
+    const client = connect({ path: folder.file("s") }, () => void client.end("hello"));
+    await until(
+      () => target.got.includes("hello"),
+      () => `got ${target.got.toString("hex")}`,
+    );
+    client.destroy();
+    expect(target.got.subarray(0, expected.length)).toEqual(expected);
   });
 });
