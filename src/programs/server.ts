@@ -40,8 +40,9 @@ export interface Parts {
 export class Server implements Estate {
   readonly #parts: Parts;
   #state: State;
-  /** The last reload, or an empty one: they come one after the other. */
+  /** The last reload, or an empty one: they come one after the other, and none while a takeover is not settled. */
   #reloading = Promise.resolve();
+  #settled: () => void = () => {};
   /** What waits, while a successor takes over. */
   #released: readonly Taken[] = [];
   #handedOver = false;
@@ -117,6 +118,9 @@ export class Server implements Estate {
   async release(): Promise<{ waiting: WaitingSocket[]; registered: readonly Registered[] }> {
     const { acceptors, registrar, numbers } = this.#parts;
     await this.#reloading;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#reloading = promise;
+    this.#settled = resolve;
     registrar?.pause();
     this.#released = await acceptors.release();
     const waiting = this.#released.map((taken) => ({ ...taken, listener: numbers.name(taken.listener) }));
@@ -128,6 +132,7 @@ export class Server implements Estate {
     registrar?.resume();
     acceptors.resume(this.sources(this.#state.listeners), this.#released);
     this.#released = [];
+    this.#settled();
   }
 
   leave(): void {
@@ -136,10 +141,15 @@ export class Server implements Estate {
     this.#handedOver = true;
     host.log("handed over");
     acceptors.leave();
+    this.#settled();
   }
 
   async #reload(file: SourceFile): Promise<void> {
-    const { service, registrar, acceptors } = this.#parts;
+    const { host, service, registrar, acceptors } = this.#parts;
+    if (this.#handedOver) {
+      host.log("not reloaded: another server has taken over");
+      return;
+    }
     const before = this.#state;
     const registriesBefore = registrar?.registries ?? [];
     service.reloading();

@@ -262,6 +262,30 @@ describe("a takeover", () => {
     expect(first.log).toContain("stopped: 100 accepted, 100 shutdown");
   });
 
+  test("is settled before a reload begins, which then does all that it should", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const { waiting } = await crowd(first, port, 100);
+    {
+      using _successor = hangingTakeover(folder.file("takeover"));
+      configuration(folder, port, "late", `[[listen]]\nname = "more"\nport = ${other}`);
+      first.kill("SIGHUP");
+      await Bun.sleep(300);
+    }
+    await first.until(/going on[\s\S]*: reloaded: \+listener more/);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
+    expect(await ask(other, "127.0.0.1")).toBe("k");
+    await using second = await start(folder);
+    first.kill("SIGHUP"); // it may come too late
+    expect(await first.ended()).toBe(0);
+    expect(first.log).toContain("stopped: 101 accepted, 101 delivered");
+    expect(await ask(other, "127.0.0.1")).toBe("k");
+    expect(await totals(second)).toEqual({ accepted: 1, delivered: 1 });
+  });
+
   test("from a server that dies in the middle of it goes on with what had come", async () => {
     using folder = scratch();
     const port = await freePort();
