@@ -413,6 +413,23 @@ describe("a takeover", () => {
     expect(await totals(first)).toEqual({ accepted: 100, delivered: 100 });
   });
 
+  test("by one that says in time that it has all is over, however late the first one hears it", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    configuration(folder, port, "late");
+    await using first = await start(folder);
+    const { waiting } = await crowd(first, port, 100);
+    using successor = hangingTakeover(folder.file("takeover"));
+    first.kill("SIGSTOP");
+    successor.leave();
+    await Bun.sleep(3500); // longer than it would have waited
+    first.kill("SIGCONT");
+    expect(await first.ended()).toBe(0);
+    expect(first.log).toContain("handed over");
+    expect(first.log).not.toContain("going on");
+    expect(await waiting).toMatchObject({ served: 0, stuck: 0 });
+  });
+
   test("that fails takes nothing from who waited, though one acceptor gets what several had", async () => {
     using folder = scratch();
     const port = await freePort();
