@@ -40,21 +40,23 @@ function fail(fd: Fd, what: string): never {
   throw new Error(what);
 }
 
-/**
- * How many connections to this port have been accepted, and are open there: a socket that somebody holds has an inode,
- * one in the backlog has none (proc(5), /proc/net/tcp).
- */
+/** How many connections to this port there are, those in the backlog as well. */
+export function connected(port: number): number {
+  return connections(port).length;
+}
+
+/** How many of them have been accepted, and are open: a socket that somebody holds has an inode (proc(5)). */
 export function accepted(port: number): number {
+  return connections(port).filter(([, , , , , , , , , inode]) => inode !== "0").length;
+}
+
+/** The fields of their lines in /proc/net/tcp. */
+function connections(port: number): string[][] {
   const local = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const connections = ["tcp", "tcp6"].flatMap((table) =>
-    readFileSync(`/proc/net/${table}`, "utf8")
-      .split("\n")
-      .slice(1)
-      .map((line) => line.trim().split(/\s+/)),
-  );
-  return connections.filter(
-    ([, address, , state, , , , , , inode]) => address?.endsWith(local) && state !== "0A" && inode !== "0",
-  ).length;
+  return ["tcp", "tcp6"]
+    .flatMap((table) => readFileSync(`/proc/net/${table}`, "utf8").split("\n").slice(1))
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, address, , state]) => address?.endsWith(local) && state === "01");
 }
 
 function familyOf(family: number): Buffer {

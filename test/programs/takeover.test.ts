@@ -481,7 +481,7 @@ describe("a takeover", () => {
     writeFileSync(
       folder.file("c.toml"),
       `[[listen]]\naddress = "127.0.0.1"\nport = ${port}\nproxy = "require"\nproxy-from = "127.0.0.1"\n` +
-        `[[route]]\nto = "unix:${folder.file("late")}"\n`,
+        `proxy-timeout = "1m"\n[[route]]\nto = "unix:${folder.file("late")}"\n`,
     );
     await using first = await start(folder);
     const [checked, half] = [new Client(port), new Client(port)];
