@@ -129,6 +129,14 @@ describe("-e", () => {
     expect(became.status.Uid).toBe("1234\t1234\t1234\t1234");
   });
 
+  test("passes on every other descriptor that it was started with", async () => {
+    const start = 'exec 3</etc 4</dev/null 9</dev/zero; exec "$@"';
+    const look = "for fd in 3 4 9; do readlink /proc/$$/fd/$fd; done";
+    const words = [SOCKETBOX, "-e", "-p", "0", "sh", "-c", look];
+    const out = "/etc\n/dev/null\n/dev/zero\n";
+    expect(await run(["sh", "-c", start, "sh", ...words])).toEqual({ code: 0, out });
+  });
+
   test("needs no configuration, and says when the program is not there", async () => {
     const words = ["-f", "/no/such/file", "-p", String(await freePort()), "-e"];
     expect(await run([SOCKETBOX, ...words, "echo", "became"])).toEqual({ code: 0, out: "became\n" });
