@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { call } from "../kit/called.ts";
+import { ROOT } from "../kit/running.ts";
 
 /** Without the spaces at the ends of lines, which nobody sees. */
 async function help(name: string, ...argv: string[]): Promise<string> {
@@ -187,3 +190,15 @@ test("socket-query --help", async () => {
     "
   `);
 });
+
+test.each(["socketbox", "socketbox-inetd", "socketbox-relay"])(
+  "docs/COMMANDS.md names every option of %s",
+  async (name) => {
+    const document = readFileSync(join(ROOT, "docs/COMMANDS.md"), "utf8");
+    const section = document.split(/^## /m).find((one) => one.startsWith(`${name}\n`))!;
+    const options = [...(await help(name)).matchAll(/^ *(?:(-\w), )?(--[a-z0-9-]+)/gm)];
+    const isNamed = (option: string | undefined) => option !== undefined && section.includes(`\`${option}`);
+    const missing = options.filter(([, letter, long]) => !isNamed(letter) && !isNamed(long));
+    expect(missing.map(([, , long]) => long)).toEqual(["--help", "--version"]);
+  },
+);
