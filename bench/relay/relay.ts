@@ -126,12 +126,12 @@ const RELAYS: Relay[] = [
       startHaproxy(port, target, [], ["option splice-request", "option splice-response"]),
   },
   {
-    name: "HAProxy, copying",
+    name: "HAProxy copying",
     latencyOnly: true,
     start: (port, target) => startHaproxy(port, target, [], []),
   },
   {
-    name: "HAProxy, never asleep",
+    name: "HAProxy never asleep",
     latencyOnly: true,
     start: (port, target) => startHaproxy(port, target, ["busy-polling"], []),
   },

@@ -79,6 +79,22 @@ describe("a relayed connection", () => {
   });
 
   testWith(program("python3"))(
+    "that is never still holds up neither others, nor signals, nor time",
+    async () => {
+      await using between = await relayed(["--drain", "200ms"]);
+      const { relay } = between;
+      await using both = endsRunning("crowded", between, "100");
+      await both.until(/^answered$/m);
+      await ended(relay, 101);
+      relay.kill("SIGUSR1");
+      await relay.until(/relay: 102 taken, 1 running, 101 closed/);
+      expect(await relay.stop()).toBe(0);
+      expect((await ended(relay, 102)).at(-1)).toStartWith("shutdown; ");
+      await both.until(/^good$/m);
+    },
+  );
+
+  testWith(program("python3"))(
     "logs its beginning in the original's form, and its end with all that is known",
     async () => {
       await using between = await relayed();

@@ -522,6 +522,47 @@ def ping():
             expect(client.recv(10), b"y", "down")
 
 
+def crowded():
+    """COUNT small messages, each also over a connection of its own, beside a connection that is never still; ends when
+    the relay ends that one."""
+    def send(client):
+        try:
+            while True:
+                client.sendall(bytes(1 << 18))
+        except ConnectionError:
+            pass
+
+    def receive(target):
+        try:
+            while target.recv(1 << 18):
+                pass
+        except ConnectionError:
+            pass
+
+    def answered(client, target):
+        client.sendall(b"x")
+        expect(target.recv(10), b"x", "up")
+        target.sendall(b"y")
+        expect(client.recv(10), b"y", "down")
+
+    with listen() as listener:
+        old, old_target = dial(), accept(listener)
+        threads = [
+            threading.Thread(target=send, args=(dial(),)),
+            threading.Thread(target=receive, args=(accept(listener),)),
+        ]
+        for thread in threads:
+            thread.start()
+        for _ in range(COUNT):
+            answered(old, old_target)
+            with dial() as client, accept(listener) as target:
+                answered(client, target)
+        old.close(), old_target.close()
+        print("answered", flush=True)
+        for thread in threads:
+            thread.join()
+
+
 {
     "large": large,
     "short": short,
@@ -538,5 +579,6 @@ def ping():
     "stuck": stuck,
     "slow": slow,
     "ping": ping,
+    "crowded": crowded,
 }[CASE]()
 print("good")
