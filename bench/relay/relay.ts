@@ -39,7 +39,7 @@ const TICKS = 100;
 
 interface Relay {
   readonly name: string;
-  /** What its latency alone is measured for. */
+  /** Only latency is measured with it: another setting of one that is there. */
   readonly latencyOnly?: true;
   /** Idle connections that it is tried with. */
   readonly idle?: number;
