@@ -1,14 +1,15 @@
-/* guest - what a program may do that a guest in it has to bear: guest WORD PORT.
+/* guest - what a program may do that a guest in it has to bear: guest WORD PORT [CLIENT_PORT].
  *   deep       listens in a module that is loaded with RTLD_DEEPBIND, found by the program's own search path
  *   together   sixteen threads bind the port at the same moment with SO_REUSEPORT, often
- *   cancelled  threads in accept are cancelled, often; then one that only asks about the listener
- *   jump       a signal handler jumps out of accept; then accept is called again */
+ *   cancelled  threads in accept are cancelled, often; then one that asks about the listener, and accepts
+ * from CLIENT_PORT jump       a signal handler jumps out of accept; then accept is called again */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -96,12 +97,20 @@ static void *ask_when_cancelled(void *argument) {
     getsockopt(listener, SOL_SOCKET, SO_TYPE, &value, &length);
     shutdown(listener, SHUT_WR);
     atomic_store(&step, 3);
-    accept(listener, NULL, NULL); /* is a cancellation point: never comes back, although it would not wait */
+    accept(listener, NULL, NULL); /* never comes back, although somebody waits */
     atomic_store(&step, 4);
     return argument;
 }
 
-static void cancelled(void) {
+static int client_of(int client_port) {
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)client_port)};
+    struct pollfd readable = {.fd = listener, .events = POLLIN};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    connect(fd, (void *)&in, sizeof in);
+    return poll(&readable, 1, 5000) == 1 ? fd : -1;
+}
+
+static void cancelled(int client_port) {
     pthread_t thread;
     void *result;
     listener = bound(0);
@@ -114,13 +123,14 @@ static void cancelled(void) {
         pthread_cancel(thread);
         pthread_join(thread, &result);
     }
-    fcntl(listener, F_SETFL, O_NONBLOCK);
+    int client = client_of(client_port);
     pthread_create(&thread, NULL, ask_when_cancelled, NULL);
     while (atomic_load(&step) != 1)
         sched_yield();
     pthread_cancel(thread);
     atomic_store(&step, 2);
     pthread_join(thread, &result);
+    close(client);
     printf("%s after step %d, %d descriptors more\n", result == PTHREAD_CANCELED ? "cancelled" : "ended",
            atomic_load(&step), descriptors() - before);
 }
@@ -156,7 +166,7 @@ int main(int argc, char **argv) {
     if (!strcmp(argv[1], "together"))
         together();
     if (!strcmp(argv[1], "cancelled"))
-        cancelled();
+        cancelled(argc > 3 ? atoi(argv[3]) : 0);
     if (!strcmp(argv[1], "jump"))
         jump();
     puts("ready");

@@ -251,8 +251,9 @@ os.execv(sys.argv[1], sys.argv[1:2] + sys.argv[3:])`;
       "subprocess.run(['true'], close_fds=True)",
     ]) {
       const script = `import os, select, socket, subprocess, time
+six = socket.socket(socket.AF_INET6) # a lower number than the one at the path: a child closes it first
 four = socket.create_server(("0.0.0.0", 80))
-six = socket.create_server(("::", 80), family=socket.AF_INET6)
+six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1); six.bind(("::", 80)); six.listen()
 four.setblocking(False); six.setblocking(False)
 select.select([four], [], [])
 while not select.select([six], [], [], 0.05)[0]:
@@ -452,8 +453,9 @@ __attribute__((constructor)) static void first(void) {
   });
 
   test("loses no descriptor to a thread that is cancelled, and accept alone is where that happens", async () => {
-    const { variables } = fresh();
-    await using running = new Running([guest, "cancelled", "80"], under(variables));
+    const { path, variables } = fresh();
+    await using server = await startSender(sender, path);
+    await using running = new Running([guest, "cancelled", "80", `${server.port}`], under(variables));
     expect(await running.line()).toBe("cancelled after step 3, 0 descriptors more");
   });
 
