@@ -1,7 +1,7 @@
 /** A receiving socket that somebody else keeps outlives its receiver, and so does what waits in it. */
 import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
-import { totals } from "../../faults/kit.ts";
+import { serverTo, totals } from "../../faults/kit.ts";
 import { FakeManager, passing } from "../../kit/passed.ts";
 import { program, root, testWith } from "../../kit/require.ts";
 import { ask, bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
@@ -14,8 +14,8 @@ describe("a kept mailbox", () => {
     const box = folder.file("box");
     using kept = boundUnix(box);
     using manager = new FakeManager(folder.file("notify"));
-    const port = await freePort();
-    await using _server = await ready("socketbox", ["-p", String(port), "-S", box]);
+    const { running, port } = await serverTo(box);
+    await using _server = running;
     const start = () =>
       passing("socketbox-inetd", [box, "/bin/echo", "x"], [["box", kept.number]], { env: manager.env });
     const outcome = load({ port, count: 2_000, atATime: 32 });
@@ -39,8 +39,8 @@ describe("a kept mailbox", () => {
     using folder = scratch();
     const box = folder.file("box");
     using kept = boundUnix(box);
-    const port = await freePort();
-    await using _server = await ready("socketbox", ["-p", String(port), "-S", box]);
+    const { running, port } = await serverTo(box);
+    await using _server = running;
     const wait = `while [ ! -e ${folder.file("go")} ]; do sleep 0.01; done; echo x`;
     const args = ["--max", "1", box, "/bin/sh", "-c", wait];
     await using first = passing("socketbox-inetd", args, [["box", kept.number]]);

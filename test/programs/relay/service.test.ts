@@ -1,6 +1,7 @@
 /** The relay as a service: a socket that the manager keeps for it, and what it says of its state. */
 import { describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { serverTo } from "../../faults/kit.ts";
 import { FakeManager, passing } from "../../kit/passed.ts";
 import { ANSWERS, pythonCommand } from "../../kit/python.ts";
 import { program, root, testWith } from "../../kit/require.ts";
@@ -14,10 +15,11 @@ testWith(program("python3"))("a kept mailbox hands what waits from one relay to 
   const box = folder.file("box");
   using kept = boundUnix(box);
   using manager = new FakeManager(folder.file("notify"));
-  const [port, behind] = [await freePort(), await freePort()];
+  const behind = await freePort();
   await using target = new Running(pythonCommand(ANSWERS, behind));
   await target.until(/ready/);
-  await using _server = await ready("socketbox", ["-l", "::ffff:127.0.0.1", "-p", String(port), "-S", box]);
+  const { running, port } = await serverTo(box);
+  await using _server = running;
   const start = () =>
     passing("socketbox-relay", ["-s", box, "--to", `127.0.0.1:${behind}`], [["box", kept.number]], {
       env: manager.env,
