@@ -244,6 +244,33 @@ describe("the manager", () => {
     expect(await ask(port, "127.0.0.1")).toBe("y\n");
   });
 
+  test("keeps for a slot who has it now, and nobody once it is free", async () => {
+    using folder = scratch();
+    using manager = new FakeManager(folder.file("notify"));
+    const port = await freePort();
+    const file = write(
+      folder,
+      `${listen("web", port) + route("slot:1")}[[registry]]\npath = "${folder.file("r")}"\n` +
+        `[[registry.allow]]\nslot = 1\ntakeover = true\n`,
+    );
+    const start = () => passing("socketbox", ["-f", file], manager.stored, { env: manager.env });
+    const slots = () => manager.stored.filter(([name]) => name.startsWith("socketbox.slot.")).length;
+    await using first = start();
+    await first.until(/: ready: /);
+    const holder = (word: string) => ready("socketbox-inetd-p", [folder.file("r"), "1", "/bin/echo", word]);
+    await using _old = await holder("old");
+    await using young = await holder("young");
+    expect(slots()).toBe(1);
+    first.kill("SIGKILL");
+    await first.ended();
+    await using second = start();
+    await second.until(/: ready: /);
+    expect(await ask(port, "127.0.0.1")).toBe("young\n");
+    await young.stop();
+    await second.until(/slot 1: has gone/);
+    while (slots() > 0) await Bun.sleep(5);
+  });
+
   test("lets go of a listener that the configuration no longer has", async () => {
     using folder = scratch();
     using manager = new FakeManager(folder.file("notify"));
