@@ -181,6 +181,22 @@ describe("a relayed connection", () => {
         expect(new Set(whys)).toEqual(new Set(["target-reset (ECONNRESET)"]));
       });
 
+    for (const kind of ["TCP", "Unix"])
+      testWith(program("python3"), program("strace"))(
+        `one that has reset before it gets its PROXY header, over ${kind}`,
+        async () => {
+          using folder = scratch();
+          const where = kind === "TCP" ? [] : [folder.file("s")];
+          await using between = await relayed(kind === "TCP" ? ["-i"] : ["-i", "-u", where[0]!]);
+          const late = ["-e", "trace=write", "-e", "inject=write:delay_enter=200000"];
+          await using strace = new Running(["strace", "-f", "-p", String(between.relay.pid), ...late]);
+          await strace.until(/attached/);
+          expect(await ends("target-answers-and-resets", between, "3", ...where)).toBe("good");
+          const whys = (await ended(between.relay, 3)).map((line) => line.split(";")[0]);
+          for (const why of whys) expect(why).toMatch(/^target-reset \((ECONNRESET|EPIPE)\)$/);
+        },
+      );
+
     testWith(program("python3"))("one at a Unix path that is to get a PROXY header", async () => {
       using folder = scratch();
       await using between = await relayed(["-u", folder.file("s"), "-i"]);
