@@ -50,6 +50,24 @@ testWith(root)("with -e the program runs as whom the file names", async () => {
   expect(await run(command)).toEqual({ code: 0, out: "1234\n1235\n" });
 });
 
+testWith(root)("-u, -g, -G and -x each override what the file names", async () => {
+  using folder = scratch();
+  const file = folder.file("a.toml");
+  writeFileSync(
+    file,
+    '[server]\nuser = 1234\ngroup = 1235\ngroups = [1236]\nchroot = "/proc"\n[[route]]\nto = "deny"\n',
+  );
+  const start = [bin("socketbox"), "-x", "/", "-ef", file, "-p", "0"];
+  const ask = ["sh", "-c", "id -u; id -G"];
+  for (const [words, out] of [
+    [[], "1234\n1235 1236\n"],
+    [["-u", "2234"], "2234\n1235 1236\n"],
+    [["-g", "2235"], "1234\n2235 1236\n"],
+    [["-G", "2236,2237"], "1234\n1235 2236 2237\n"],
+  ] as const)
+    expect(await run([...start, ...words, ...ask])).toEqual({ code: 0, out });
+});
+
 test("-e refuses a file of several listeners, for it passes one on", async () => {
   using folder = scratch();
   const file = folder.file("a.toml");
