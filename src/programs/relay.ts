@@ -204,6 +204,8 @@ class RelayProcess implements Shared, Disposable {
   finished(service: Service): void {
     if (service.peerGone) this.#code = EXIT.peerGone;
     if (!this.#retired.delete(service)) this.#ended.add(service);
+    // The last that is heard of an inlet which the file has no more.
+    else if (!this.#all.some(({ tally }) => tally === service.tally)) this.log(service.totals);
     this.#done ||= this.#retired.size === 0 && this.#services.every((one) => this.#ended.has(one));
   }
 
@@ -289,6 +291,10 @@ class RelayProcess implements Shared, Disposable {
   }
 
   #tellTotals(): void {
-    for (const service of this.#all) this.#host.log(service.totals);
+    const told = new Set<Tally>();
+    for (const service of this.#all) {
+      if (!told.has(service.tally)) this.#host.log(service.totals);
+      told.add(service.tally);
+    }
   }
 }

@@ -16,7 +16,7 @@ import { Balancer } from "./balance.ts";
 import { Connection, type Surroundings } from "./connection.ts";
 import type { Inlet } from "./inlet.ts";
 import type { RelayLog } from "./log.ts";
-import { ENDINGS, type Ending } from "./reasons.ts";
+import type { Ending } from "./reasons.ts";
 import type { Tally } from "./tally.ts";
 
 /** What the services of one process share. */
@@ -54,15 +54,13 @@ const REPEAT_MS = 10_000;
 export class Service implements Surroundings {
   readonly settings: RelaySettings;
   readonly inlet: Inlet;
+  readonly tally: Tally;
   readonly sockets: Fd | undefined;
   readonly #shared: Shared;
   readonly #connections = new Set<Connection>();
-  readonly #tally: Tally;
   readonly #balancer: Balancer;
   readonly #flows = new Uint32Array(BATCH * FLOW_WORDS);
-  readonly #counts = new Map<Ending, number>();
   readonly #tickMs: number;
-  #taken = 0;
   readonly #limited = new LimitedLog(
     (line) => this.#tell(line),
     (ms, run) => void this.reactor.after(ms, run),
@@ -87,7 +85,7 @@ export class Service implements Surroundings {
     this.settings = settings;
     this.inlet = inlet;
     this.sockets = sockets;
-    this.#tally = tally;
+    this.tally = tally;
     tally.adopt(settings);
     this.#balancer = new Balancer(settings.balance, tally.targets, settings.retryMs);
     const { connect, idle, halfClosed, total } = settings.timeouts;
@@ -110,20 +108,16 @@ export class Service implements Surroundings {
 
   /** How many more there may be. Those of services before it count as well. */
   get #room(): number {
-    return this.settings.max - this.#tally.size;
+    return this.settings.max - this.tally.size;
   }
 
   get running(): number {
     return this.#connections.size;
   }
 
-  /** `web: 12 taken, 1 running, 10 closed, 1 connect-failed` */
+  /** `web: 12 taken, 1 running, 10 closed, 1 connect-failed`; with those of services before it. */
   get totals(): string {
-    const endings = ENDINGS.flatMap((ending) => {
-      const count = this.#counts.get(ending);
-      return count ? [`${count} ${ending}`] : [];
-    });
-    return [`${this.settings.name}: ${this.#taken} taken`, `${this.running} running`, ...endings].join(", ");
+    return `${this.settings.name}: ${this.tally.totals}`;
   }
 
   /** Takes connections from now on, unless a limit says otherwise. */
@@ -188,7 +182,7 @@ export class Service implements Surroundings {
   admit(connection: Connection): boolean {
     const { lines } = this.#shared;
     if (!lines.none) lines.started(this.settings.name, connection.flow);
-    return this.#tally.admit(connection);
+    return this.tally.admit(connection);
   }
 
   order(connection: Connection): readonly number[] {
@@ -210,9 +204,8 @@ export class Service implements Surroundings {
 
   ended(connection: Connection, ending: Ending, detail: string): void {
     this.#connections.delete(connection);
-    this.#tally.delete(connection);
+    this.tally.ended(connection, ending);
     if (connection.targetIndex !== undefined) this.#balancer.released(connection.targetIndex);
-    this.#counts.set(ending, (this.#counts.get(ending) ?? 0) + 1);
     const { lines } = this.#shared;
     if (!lines.none) {
       const { flow, target, up, down, since } = connection;
@@ -255,9 +248,8 @@ export class Service implements Surroundings {
   }
 
   #begin(connection: Connection): void {
-    this.#taken++;
     this.#connections.add(connection);
-    this.#tally.add(connection);
+    this.tally.add(connection);
     connection.begin();
     this.#ticking ??= this.reactor.after(this.#tickMs, () => this.#tick());
   }

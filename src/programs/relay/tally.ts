@@ -1,9 +1,10 @@
-/** What outlives a reload: how many connections from one inlet there are, from where, and to which targets. */
+/** What outlives a reload: how many connections from one inlet there are and were, from where, and to which targets. */
 import type { RelaySettings } from "../../config/relay.ts";
 import type { Address } from "../../model/address.ts";
 import { formatUpstream } from "../../model/upstream.ts";
 import { SourceCounts } from "../limits.ts";
 import { newTarget, type TargetState } from "./balance.ts";
+import { ENDINGS, type Ending } from "./reasons.ts";
 
 /** What is counted of a connection. */
 export interface Counted {
@@ -16,6 +17,8 @@ export interface Counted {
 
 export class Tally {
   readonly #running = new Set<Counted>();
+  readonly #endings = new Map<Ending, number>();
+  #taken = 0;
   #sources: SourceCounts | undefined;
   #targets: readonly { readonly key: string; readonly state: TargetState }[] = [];
 
@@ -40,7 +43,17 @@ export class Tally {
     return this.#running.size;
   }
 
+  /** `12 taken, 1 running, 10 closed, 1 connect-failed` */
+  get totals(): string {
+    const endings = ENDINGS.flatMap((ending) => {
+      const count = this.#endings.get(ending);
+      return count ? [`${count} ${ending}`] : [];
+    });
+    return [`${this.#taken} taken`, `${this.size} running`, ...endings].join(", ");
+  }
+
   add(connection: Counted): void {
+    this.#taken++;
     this.#running.add(connection);
   }
 
@@ -51,7 +64,8 @@ export class Tally {
     return connection.source !== undefined;
   }
 
-  delete(connection: Counted): void {
+  ended(connection: Counted, ending: Ending): void {
+    this.#endings.set(ending, (this.#endings.get(ending) ?? 0) + 1);
     this.#running.delete(connection);
     if (connection.source !== undefined) this.#sources?.release(connection.source);
   }

@@ -286,6 +286,9 @@ describe("SIGHUP", () => {
     expect(await ask(port, "127.0.0.1")).toBe("");
     expect((await ended(relay, 4))[3]).toStartWith("limit (per-source); ");
 
+    relay.kill("SIGUSR1");
+    await relay.until(/: web: 5 taken, 1 running, 3 closed, 1 limit$/m);
+
     await reload("max = 1");
     using waits = new Client(port);
     await relay.until(/pausing: limit of 1 reached/);
@@ -323,6 +326,7 @@ describe("SIGHUP", () => {
     await waits.hears("served");
     waits.finish();
     expect(await waits.ends()).toBe("end");
+    await relay.until(new RegExp(`: unix:${box}: 2 taken, 0 running, 2 closed`));
     expect(await ask(port, "127.0.0.1")).toBe("served");
     expect(await relay.stop()).toBe(0);
   });
