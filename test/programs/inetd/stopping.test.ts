@@ -1,13 +1,15 @@
 /** How socketbox-inetd stops: at once where nothing is left to do, whatever its limits say. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { existsSync, writeFileSync } from "node:fs";
-import { check } from "../../../src/native/errno.ts";
+import { Fd } from "../../../src/io/fd.ts";
+import { SOCK } from "../../../src/io/socket.ts";
+import { check, ERRNO } from "../../../src/native/errno.ts";
 import { cString, native } from "../../../src/native/library.ts";
 import { FLOW_FD_WORD } from "../../../src/native/structs.ts";
 import { EXIT } from "../../../src/programs/host.ts";
 import { FLOW_WORDS } from "../../../src/routing/record.ts";
 import { python, pythonOutput } from "../../kit/python.ts";
-import { bin, freePort, Running, ready, scratch } from "../../kit/running.ts";
+import { bin, freePort, Running, ready, scratch, settles } from "../../kit/running.ts";
 import { inetd as startInetd, testPython } from "./inetd.ts";
 
 const SEQPACKET = 5;
@@ -46,6 +48,31 @@ test.each([["--max=1"], ["--rate=1/1h"]])("at a limit (%s), SIGTERM leaves child
   expect(await inetd.stop()).toBe(0);
   expect(inetd.log).not.toContain(" end ");
 });
+
+test("once SIGTERM has come, who still has a way to it is told that nobody is here (EPIPE)", async () => {
+  using folder = scratch();
+  const { inetd, server, port } = await withOneChild(folder, "--max", "1");
+  await using _inetd = inetd;
+  await using _server = server;
+  await stay(port);
+  await inetd.until(/pausing: limit of 1/);
+  const way = native.sb_connect_unix(cString(folder.file("socket")), SOCK.datagram);
+  using sender = Fd.from(way, "connect to the mailbox");
+  await server.stop(); // the second has been handed over, and waits for the first to end
+  inetd.kill("SIGTERM");
+  await inetd.until(/stopping/);
+  await settles(() => send(sender.number), -ERRNO.EPIPE);
+  for (const client of clients) client.end();
+  expect(await inetd.ended()).toBe(0);
+});
+
+/** Sends any descriptor. What the kernel says to it. */
+function send(to: number): number {
+  const copy = check(native.sb_duplicate(to), "duplicate");
+  const result = native.sb_send_fds(to, Int32Array.of(copy), 1, Uint8Array.of(0), 1);
+  if (result < 0) native.sb_close(copy);
+  return result;
+}
 
 test("what had come when SIGTERM came is served within --max, also after it", async () => {
   using folder = scratch();
