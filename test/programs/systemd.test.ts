@@ -7,7 +7,7 @@ import { FakeManager, type Passed, passing } from "../kit/passed.ts";
 import { root, testWith } from "../kit/require.ts";
 import { acceptorThread, ask, freePort, must, Running, ready, scratch } from "../kit/running.ts";
 import { boundUnix, listenTcp } from "../kit/sockets.ts";
-import { tool } from "../kit/tools.ts";
+import { load, tool } from "../kit/tools.ts";
 
 type Scratch = ReturnType<typeof scratch>;
 
@@ -293,6 +293,38 @@ describe("the manager", () => {
     while (manager.stored.length !== 1) await Bun.sleep(5);
     await expect(ask(port, "127.0.0.1")).rejects.toThrow();
   });
+});
+
+test("a listener that a reload removes resets nobody, although the manager keeps it for a moment longer", async () => {
+  using folder = scratch();
+  using manager = new FakeManager(folder.file("notify"));
+  const [port, other] = [await freePort(), await freePort()];
+  await using _k = await receiver(folder.file("k"));
+  const one = listen("web", port) + route(`unix:${folder.file("k")}`);
+  const both = listen("more", other) + one;
+  const file = write(folder, both);
+  await using server = passing("socketbox", ["-f", file], [], { env: manager.env });
+  await server.until(/: ready: /);
+  for (let round = 0; round < 5; round++) {
+    const running = load({ port: other, count: 3000, atATime: 64 });
+    await Bun.sleep(20);
+    for (const text of [one, both]) {
+      const before = server.log.length;
+      write(folder, text);
+      server.kill("SIGHUP");
+      while (!/: reloaded: .*\n/.test(server.log.slice(before))) await Bun.sleep(2);
+      if (text === both) continue;
+      while (manager.stored.length > 1) await Bun.sleep(2);
+      const { served, refused, ...others } = await running;
+      expect({ sum: served + refused, ...others }).toMatchObject({
+        sum: 3000,
+        closed: 0,
+        reset: 0,
+        stuck: 0,
+      });
+    }
+    while (manager.stored.length < 2) await Bun.sleep(2);
+  }
 });
 
 testWith(root)("SO_REUSEPORT alone is warned of where it would reset connections", async () => {

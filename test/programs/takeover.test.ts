@@ -50,8 +50,9 @@ function failedTakeover(path: string): void {
 /** The same, while it is still there. */
 function hangingTakeover(path: string): Predecessor {
   const successor = Predecessor.find(path, [process.geteuid!()])!;
-  const { listeners, takeover } = successor.listeners()!;
+  const { listeners, registries, takeover } = successor.listeners()!;
   takeover?.close();
+  for (const registry of registries.values()) registry.close();
   for (const { fds } of listeners) for (const fd of fds) fd.close();
   const { waiting } = successor.rest();
   expect(waiting).toHaveLength(100);
@@ -284,6 +285,27 @@ describe("a takeover", () => {
     expect(first.log).toContain("stopped: 101 accepted, 101 delivered");
     expect(await ask(other, "127.0.0.1")).toBe("k");
     expect(await totals(second)).toEqual({ accepted: 1, delivered: 1 });
+  });
+
+  test("leaves who comes to register meanwhile to whoever goes on", async () => {
+    using folder = scratch();
+    const port = await freePort();
+    const registry =
+      `[[registry]]\npath = "${folder.file("r")}"\n[[registry.allow]]\nslot = 3\n` +
+      `[[route]]\nlocal = "127.0.0.2"\nto = "slot:3"\n`;
+    configuration(folder, port, "late", registry);
+    await using first = await start(folder);
+    const { waiting } = await crowd(first, port, 100);
+    const successor = hangingTakeover(folder.file("takeover"));
+    await using holder = new Running([bin("socketbox-inetd-p"), folder.file("r"), "3", "/bin/echo", "x"]);
+    await Bun.sleep(500);
+    expect(holder.log).toBe("");
+    successor[Symbol.dispose]();
+    await first.until(/going on/);
+    await holder.until(/: ready: /);
+    expect(await ask(port, "127.0.0.2")).toBe("x\n");
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
   });
 
   test("from a server that dies in the middle of it goes on with what had come", async () => {
