@@ -25,6 +25,12 @@ export function descriptorsUpTo(count: number): Need {
 /** Namespaces, other users, low ports. */
 export const root: Need = { name: "root", met: process.getuid?.() === 0 };
 
+/** Ports that others may not bind (ip(7)); in some containers there are none. */
+export const lowPorts: Need = {
+  name: "ports for root alone",
+  met: Number(readFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start", "utf8")) >= 1024,
+};
+
 /** `test`, or a skipped test whose name says what is missing. */
 export function testWith(...needs: readonly Need[]): (name: string, run: () => unknown) => void {
   const missing = needs.filter(({ met }) => !met).map((need) => need.name);

@@ -11,7 +11,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { program, root, testWith } from "../kit/require.ts";
+import { lowPorts, program, root, testWith } from "../kit/require.ts";
 import {
   ask,
   bin,
@@ -278,7 +278,7 @@ describe("a reload", () => {
     expect(await ask(port, "127.0.0.1")).toBe("a");
   });
 
-  testWith(root)("asks for a restart where it would need a privilege that is gone", async () => {
+  testWith(root, lowPorts)("asks for a restart where it would need a privilege that is gone", async () => {
     using folder = scratch();
     chmodSync(folder.path, 0o755);
     const port = await freePort();
