@@ -265,6 +265,18 @@ describe("a client", () => {
     expect(way.told).toMatchObject({ gaveUp: gone([ids[0]!], "client-gone"), waiting: 0, delivered: 1 });
   });
 
+  test("that resets while it waits is not delivered either when there is room before anybody has looked", () => {
+    const box = mailbox("r");
+    const way = to("r");
+    const first = hand(way, RECEIVER_QUEUE);
+    const [reset, patient] = [connection(), connection()];
+    const ids = handAll(way.delivery, [reset, patient]);
+    native.sb_reset(reset.client.take());
+    expect(taken(box)).toEqual(first);
+    expect(drained(box, way.told, 1)).toEqual([ids[1]!]);
+    expect(way.told).toMatchObject({ gaveUp: gone([ids[0]!], "client-gone"), waiting: 0 });
+  });
+
   testWith(descriptorsUpTo(5000))(
     "that resets in a queue of thousands is found within a few ticks, at the end of it too, and again and again",
     () => {
