@@ -67,9 +67,9 @@ export function prepareReady(host: Host): () => void {
   native.sb_set_inheritable(ready.number, 0);
   const nothing = openSync("/dev/null", "r+");
   return () => {
-    native.sb_eventfd_add(ready.number);
-    ready.close();
     if (isatty(2)) native.sb_redirect(nothing, 2);
     closeSync(nothing);
+    native.sb_eventfd_add(ready.number);
+    ready.close();
   };
 }

@@ -233,3 +233,10 @@ describe("the small tools", () => {
     expect((await call(name, argv)).log).toEqual([`${message}; see ${name} --help`]);
   });
 });
+
+test.each(NAMES)("%s refuses a word that is not UTF-8, which Bun would have changed", async (name) => {
+  const script = 'exec "$0" -x "$(printf "a\\377")"';
+  const { code, out } = await run(["/bin/sh", "-c", script, bin(name)]);
+  expect(out).toEndWith(`${name}: word 2 of the command line is not UTF-8; see ${name} --help\n`);
+  expect(code).toBe(EXIT.usage);
+});
