@@ -77,6 +77,7 @@ describe("acceptors", () => {
       expect(await crowd()).toMatchObject(allServed(200));
       await Bun.sleep(100);
     }
+    await server.until(/reached again[\s\S]*r\.1 joins/);
     expect(server.log.match(/its connections wait/g)).toHaveLength(1);
     expect(server.log.match(/reached again/g)).toHaveLength(1);
     expect(server.log.match(/r\.1 joins/g)).toHaveLength(1);
