@@ -119,6 +119,21 @@ s.accept()[0].send(b"still here\\n")`;
     expect(readFileSync(path, "utf8")).toBe("text");
   });
 
+  test("goes when another descriptor takes the listener's number, or a range of them is closed", async () => {
+    const { path, variables } = fresh();
+    for (const call of [
+      "os.dup2(0, s.fileno())",
+      "os.dup2(0, s.fileno(), inheritable=False)",
+      "os.closerange(s.fileno(), s.fileno() + 1)",
+      "ctypes.CDLL(None).closefrom(s.fileno())",
+    ]) {
+      const script = `import ctypes, os, socket
+s = socket.create_server(("0.0.0.0", 80)); print(os.path.exists("${path}"))
+${call}; print(os.path.exists("${path}")); s.detach()`;
+      expect(await linesOf(["python3", "-c", script], variables)).toEqual(["True", "False"]);
+    }
+  });
+
   test("goes when it is closed by syscall(2), as Node closes", async () => {
     const { path, variables } = fresh();
     const script = `import ctypes, os, socket
@@ -268,6 +283,28 @@ six.accept()[0].send(b"six")`;
     }
   });
 
+  test("a daemon that closes all it did not open, before it binds, adopts the receiver all the same", async () => {
+    const closings = [
+      "[ctypes.CDLL(None).close(fd) for fd in range(3, 1024)]",
+      "os.closerange(3, 1024)",
+      "ctypes.CDLL(None).closefrom(3)",
+      "[os.dup2(0, fd) for fd in range(3, 1024)]; os.closerange(3, 1024)",
+    ];
+    for (const closing of closings) {
+      const { path, variables } = fresh();
+      const daemon = `import ctypes, os, socket, sys
+before = os.stat(sys.argv[1]).st_ino
+${closing}
+s = socket.create_server(("0.0.0.0", 80)); print(os.stat(sys.argv[1]).st_ino == before)`;
+      const manager = `import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind(sys.argv[1])
+os.set_inheritable(s.fileno(), True)
+os.execvp("python3", ["python3", "-c", sys.argv[2], sys.argv[1]])`;
+      const argv = ["python3", "-c", manager, path, daemon];
+      expect([closing, ...(await linesOf(argv, variables))]).toEqual([closing, "True"]);
+    }
+  });
+
   testWith(gcc, root)("two inherited receivers of one name are not told apart by guessing", async () => {
     const { path, variables } = fresh();
     const script = `import os, socket, sys
@@ -393,6 +430,36 @@ s = socket.create_connection(("127.0.0.1", ${server.port})); s.shutdown(socket.S
     running.continue();
     expect(await running.line()).toMatch(/^accept 127\.0\.0\.1 \d+ length 16$/);
     expect(await running.line()).toMatch(/^peer 127\.0\.0\.1 \d+ length 16$/);
+  });
+
+  test("a stand-in address goes with copies of its connection, and not with the number", async () => {
+    const { path, variables } = fresh();
+    await using server = await startSender(sender, path);
+    const script = `import ctypes, fcntl, os, socket
+s = socket.create_server(("0.0.0.0", 80))
+client = socket.create_connection(("::1", ${server.port}))
+taken = s.accept()[0]; number = taken.detach()
+copies = [os.dup(number), os.dup2(number, 50), os.dup2(number, 51, inheritable=False), fcntl.fcntl(number, fcntl.F_DUPFD, 52)]
+print({socket.socket(fileno=copy).getpeername()[0].startswith("2") for copy in copies})
+CLOSE_RANGE_UNSHARE = 2
+ctypes.CDLL(None).close_range(number, number, CLOSE_RANGE_UNSHARE)
+again = socket.create_connection(("::1", ${server.port}))
+print(again.fileno() == number, again.getpeername()[0])`;
+    expect(await linesOf(["python3", "-c", script], variables)).toEqual(["{True}", "True ::1"]);
+  });
+
+  test("a client that is told by a stand-in address is not written to the client of an inetd", async () => {
+    const { path, variables } = fresh();
+    await using server = await startSender(sender, path);
+    const daemon = `import socket
+s = socket.create_server(("0.0.0.0", 80)); s.accept()[0].send(b"hello")`;
+    const inetd = `import socket, subprocess, sys
+ours, theirs = socket.socketpair()
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stderr=theirs); theirs.close()
+child.wait(); print(ours.recv(999))`;
+    await using running = new Running(["python3", "-c", inetd, daemon], under(variables));
+    expect(await ask(server.port, "::1", "")).toBe("hello");
+    expect(await running.line()).toBe("b''");
   });
 
   test("an AF_INET connection is a mapped address to a program of IPv6", async () => {
