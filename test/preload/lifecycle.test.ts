@@ -287,6 +287,7 @@ six.accept()[0].send(b"six")`;
     const closings = [
       "[ctypes.CDLL(None).close(fd) for fd in range(3, 1024)]",
       "os.closerange(3, 1024)",
+      "if 'again' not in sys.argv: os.closerange(3, 1024); os.execvp('python3', sys.orig_argv + ['again'])",
       "ctypes.CDLL(None).closefrom(3)",
       "[os.dup2(0, fd) for fd in range(3, 1024)]; os.closerange(3, 1024)",
     ];

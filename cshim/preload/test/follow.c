@@ -33,6 +33,11 @@ int main(void) {
     char *again[] = {strdup(*extended), "SKBOX_STEALTH_MODE=0", "SOCKETBOX_MAP=", NULL};
     CHECK("one that has all stays as it is", follow_extend(again, entries, bytes) == again);
     free(again[0]);
+    static char longer[5000];
+    snprintf(longer, sizeof longer, "LD_PRELOAD=%s.old",
+             value(follow_extend(empty, entries, bytes), "LD_PRELOAD="));
+    char *alike[] = {longer, "SKBOX_STEALTH_MODE=0", "SOCKETBOX_MAP=", NULL};
+    CHECK("a name that begins as the library's is another's", follow_extend(alike, entries, bytes) != alike);
     char *others[] = {"LD_PRELOAD=/usr/lib/other.so", NULL};
     extended = follow_extend(others, entries, bytes);
     CHECK("another library is kept beside it", strstr(value(extended, "LD_PRELOAD="), ":/usr/lib/other.so") &&
