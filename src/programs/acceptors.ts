@@ -123,18 +123,19 @@ export class Acceptors {
   /** Takes nothing more in; resolves to what waits, whose descriptors become the caller's. */
   async release(): Promise<Taken[]> {
     this.#released = true;
-    const answers = this.#members.map(({ worker }) => answerOf(worker, "released"));
+    const answers = this.#members.map(waitingAt);
     this.#order({ kind: "release" });
-    return (await Promise.all(answers)).flatMap(({ waiting }) => waiting);
+    return (await Promise.all(answers)).flat();
   }
 
   /** Goes on after a release, with these. */
   resume(sources: readonly WorkerSource[], adopted: readonly Taken[]): void {
     this.#released = false;
+    const first = this.#members.findIndex(({ wake }) => wake.open);
     this.#orderEach((worker) => ({
       kind: "resume",
       sources: sources.filter((source) => source.worker === worker),
-      adopted: worker === 0 ? adopted : [],
+      adopted: worker === first ? adopted : [],
     }));
     if (this.#ending) this.stop(this.#code);
   }
@@ -267,17 +268,16 @@ function summaryOf(count: (counter: Counter) => number): string {
     .join(", ");
 }
 
-type Answer<Kind extends Report["kind"]> = Extract<Report, { readonly kind: Kind }>;
-
-/** The worker's next report of that kind. */
-function answerOf<Kind extends Report["kind"]>(worker: Worker, kind: Kind): Promise<Answer<Kind>> {
+/** What is released there; nothing, where it has stopped before it heard of it. */
+function waitingAt({ worker, wake }: Member): Promise<readonly Taken[]> {
   return new Promise((resolve) => {
     const hear = (report: Report) => {
-      if (report.kind !== kind) return;
+      if (report.kind !== "released" && report.kind !== "stopped") return;
       worker.off("message", hear);
-      resolve(report as Answer<Kind>);
+      resolve(report.kind === "released" ? report.waiting : []);
     };
-    worker.on("message", hear);
+    if (wake.open) worker.on("message", hear);
+    else resolve([]);
   });
 }
 

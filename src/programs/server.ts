@@ -117,10 +117,12 @@ export class Server implements Estate {
 
   async release(): Promise<{ waiting: WaitingSocket[]; registered: readonly Registered[] }> {
     const { acceptors, registrar, numbers } = this.#parts;
-    await this.#reloading;
+    const reloaded = this.#reloading;
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#reloading = promise;
+    // In line at once: a reload that is asked for meanwhile comes after it.
+    this.#reloading = reloaded.then(() => promise);
     this.#settled = resolve;
+    await reloaded;
     registrar?.pause();
     this.#released = await acceptors.release();
     const waiting = this.#released.map((taken) => ({ ...taken, listener: numbers.name(taken.listener) }));

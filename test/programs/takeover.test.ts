@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { native } from "../../src/native/library.ts";
 import { FLOW_FD_WORD } from "../../src/native/structs.ts";
-import { Predecessor } from "../../src/programs/takeover.ts";
+import { type Found, Predecessor } from "../../src/programs/takeover.ts";
 import { totals } from "../faults/kit.ts";
 import { program, root, testWith } from "../kit/require.ts";
 import {
@@ -42,22 +42,25 @@ function configuration(folder: Scratch, port: number, name: string, more = ""): 
   return file;
 }
 
-/** Somebody who gets a hundred waiting connections, and is gone before it says that it has them. */
-function failedTakeover(path: string): void {
-  using _successor = hangingTakeover(path);
+/** Somebody who gets so many waiting connections, and is gone before it says that it has them. */
+function failedTakeover(path: string, count = 100): void {
+  using _successor = hangingTakeover(path, count);
 }
 
 /** The same, while it is still there. */
-function hangingTakeover(path: string): Predecessor {
+function hangingTakeover(path: string, count = 100): Predecessor {
   const successor = Predecessor.find(path, [process.geteuid!()])!;
-  const { listeners, registries, takeover } = successor.listeners()!;
+  letGo(successor.listeners()!);
+  const { waiting } = successor.rest();
+  expect(waiting).toHaveLength(count);
+  for (const { flow } of waiting) native.sb_close(flow[FLOW_FD_WORD]! | 0);
+  return successor;
+}
+
+function letGo({ listeners, registries, takeover }: Found): void {
   takeover?.close();
   for (const registry of registries.values()) registry.close();
   for (const { fds } of listeners) for (const fd of fds) fd.close();
-  const { waiting } = successor.rest();
-  expect(waiting).toHaveLength(100);
-  for (const { flow } of waiting) native.sb_close(flow[FLOW_FD_WORD]! | 0);
-  return successor;
 }
 
 function start(folder: Scratch): Promise<Running> {
@@ -221,6 +224,23 @@ describe("a takeover", () => {
     expect(await totals(second)).toEqual({ accepted: 101, delivered: 101 });
   });
 
+  for (const fails of [false, true])
+    test(`from a server some of whose acceptors have stopped already ${fails ? "may fail" : "brings what waits along"}`, async () => {
+      using folder = scratch();
+      const port = await freePort();
+      configuration(folder, port, "late", "[server]\nworkers = 3");
+      await using first = await start(folder);
+      const { waiting } = await crowd(first, port, 1);
+      first.kill("SIGTERM");
+      await Bun.sleep(200); // those who have nothing to deliver end
+      if (fails) failedTakeover(folder.file("takeover"), 1);
+      await using second = fails ? first : await start(folder);
+      await using _late = await receiver(folder.file("late"));
+      expect(await waiting).toMatchObject({ served: 1, closed: 0, reset: 0 });
+      expect(await first.ended()).toBe(0);
+      if (!fails) expect(await totals(second)).toEqual({ accepted: 1, delivered: 1 });
+    });
+
   test("lets the first one stop only when it is over, and gives nobody up who waits", async () => {
     using folder = scratch();
     const port = await freePort();
@@ -306,6 +326,33 @@ describe("a takeover", () => {
     expect(await ask(port, "127.0.0.2")).toBe("x\n");
     await using _late = await receiver(folder.file("late"));
     expect(await waiting).toMatchObject({ served: 100, closed: 0, reset: 0 });
+  });
+
+  test("is settled before a reload that was asked for while another one kept it waiting", async () => {
+    using folder = scratch();
+    const [port, other, third] = [await freePort(), await freePort(), await freePort()];
+    const file = configuration(folder, port, "late", `[[listen]]\nname = "other"\nport = ${other}`);
+    const few = ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", bin("socketbox")]; // 25 may wait
+    await using first = new Running([...few, "-f", file, "--takeover", folder.file("takeover")]);
+    await first.until(/: ready: /);
+    const waiting = load({ port, count: 40, atATime: 40 });
+    await first.until(/accepting pauses/);
+    {
+      using successor = Predecessor.find(folder.file("takeover"), [process.geteuid!()])!;
+      letGo(successor.listeners()!);
+      configuration(folder, port, "late");
+      first.kill("SIGHUP"); // its end is waited for: a listener is emptied when others may wait
+      await first.until(/reloaded: -listener other/);
+      configuration(folder, port, "late", `[[listen]]\nname = "third"\nport = ${third}`);
+      const again = run(["sh", "-c", `sleep 0.5; kill -HUP ${first.pid}`]);
+      for (const { flow } of successor.rest().waiting) native.sb_close(flow[FLOW_FD_WORD]! | 0);
+      await again;
+      await Bun.sleep(300);
+    }
+    await first.until(/going on[\s\S]*: reloaded: \+listener third/);
+    await using _late = await receiver(folder.file("late"));
+    expect(await waiting).toMatchObject({ served: 40, closed: 0, reset: 0 });
+    expect(await ask(third, "127.0.0.1")).toBe("k");
   });
 
   test("from a server that dies in the middle of it goes on with what had come", async () => {
