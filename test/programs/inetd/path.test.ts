@@ -63,6 +63,23 @@ print(modes)`;
     expect(readFileSync(folder.file("text"), "utf8")).toBe("precious");
   });
 
+  testPython("is never taken from a living socket of another type", async () => {
+    using folder = scratch();
+    const path = folder.file("s");
+    const script = `
+import time
+with receiver(sys.argv[1], getattr(socket, sys.argv[2])): say(ready=1); time.sleep(600)`;
+    for (const type of ["SOCK_STREAM", "SOCK_SEQPACKET"]) {
+      await using living = python(script, [`${path}${type}`, type]);
+      await living.until(/ready/);
+      const inode = statSync(`${path}${type}`).ino;
+      const { code, out } = await run([INETD, `${path}${type}`, "/bin/true"]);
+      expect(out).toContain(`bind ${path}${type}: EADDRINUSE (address already in use)`);
+      expect(code).toBe(EXIT.system);
+      expect(statSync(`${path}${type}`).ino).toBe(inode);
+    }
+  });
+
   testPython(
     "goes to exactly one of several that start at once, and the others say that it is taken",
     async () => {
