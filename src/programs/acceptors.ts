@@ -164,6 +164,11 @@ export class Acceptors {
     return code;
   }
 
+  /** What is listened on from now on would not be served to the end. */
+  get stopping(): boolean {
+    return this.#stopping;
+  }
+
   /** Lets what has come be delivered, then ends; a second call ends at once. */
   stop(code: number): void {
     if (!this.#stopping) {

@@ -148,8 +148,8 @@ export class Server implements Estate {
 
   async #reload(file: SourceFile): Promise<void> {
     const { host, service, registrar, acceptors } = this.#parts;
-    if (this.#handedOver) {
-      host.log("not reloaded: another server has taken over");
+    if (acceptors.stopping) {
+      host.log(`not reloaded: ${this.#handedOver ? "another server has taken over" : "the server stops"}`);
       return;
     }
     const before = this.#state;

@@ -269,6 +269,24 @@ describe("a reload", () => {
     expect(server.log).toContain("stopped: 210 accepted, 210 delivered");
   });
 
+  test("of a server that has been told to stop is refused: it would listen, and serve nobody", async () => {
+    using folder = scratch();
+    const [port, other] = [await freePort(), await freePort()];
+    const file = folder.file("c.toml");
+    const text = listen("web", port) + route(`unix:${folder.file("late")}`);
+    write(file, text);
+    await using server = await ready("socketbox", ["-f", file]);
+    const waiting = ask(port, "127.0.0.1");
+    await server.until(/its connections wait/);
+    server.kill("SIGTERM");
+    await Bun.sleep(100); // until it has heard
+    write(file, text + listen("other", other));
+    expect(await reload(server)).toBe("not reloaded: the server stops");
+    await using _late = await receiver(folder.file("late"), "k");
+    expect(await waiting).toBe("k");
+    expect(await server.ended()).toBe(0);
+  });
+
   test("without a configuration there is nothing to reload, and the server goes on", async () => {
     using folder = scratch();
     const port = await freePort();
