@@ -41,10 +41,3 @@ int sb_signal_fd(uint64_t signals) {
     int error = pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
     return error ? -error : ends[0];
 }
-
-int sb_kill(int pid, int signal) {
-    /* 0 and negative numbers mean whole process groups to kill(2), which is never what we want. */
-    if (pid <= 0)
-        return -EINVAL;
-    return kill(pid, signal) < 0 ? -errno : 0;
-}

@@ -207,7 +207,6 @@ SB_EXPORT int sb_relay_close(int epoll, struct sb_relay *relays, int slot, struc
 
 /* signal.c */
 SB_EXPORT int sb_signal_fd(uint64_t signals);
-SB_EXPORT int sb_kill(int pid, int signal);
 
 /* program.c: socketbox-preload, before it becomes the program */
 SB_EXPORT int sb_decide_bind(const char *envp, int envc, const uint8_t address[16], int inet6, uint32_t scope,

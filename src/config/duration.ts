@@ -8,7 +8,7 @@ export const DURATIONS = 'seconds, or "500ms", "10s", "2m", "1h"';
 /** For editors. */
 export const DURATION_PATTERN = "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)?$";
 /** The longest time that can be asked for: a day. */
-export const DURATION_SECONDS_LAST = 86_400;
+const DURATION_SECONDS_LAST = 86_400;
 
 /** `ms` is what holds where nothing is written. */
 export function durationSchema(description: string, ms: number) {

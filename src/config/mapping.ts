@@ -22,7 +22,7 @@ export interface Mapping {
 }
 
 /** What bind(2) says of a port that is denied, by its number on Linux. */
-export const DENY_ERRORS = { EACCES: 13, EADDRINUSE: 98 } as const;
+const DENY_ERRORS = { EACCES: 13, EADDRINUSE: 98 } as const;
 export type DenyError = keyof typeof DENY_ERRORS;
 
 /** As many as the library has room for (MAX_RULES in decide.h), the last of which is for all other addresses. */

@@ -20,7 +20,7 @@ import { PROXY_KEYS } from "./proxy.ts";
 import { addresses, flag, named, oneOrMore, table, text, whole } from "./schema-parts.ts";
 import { PORT_FIRST, PORT_LAST } from "./words.ts";
 
-export const QUEUE_LAST = 1_000_000;
+const QUEUE_LAST = 1_000_000;
 export const WAIT_SECONDS_LAST = 3600;
 /** Four bytes carry the number of a slot in a registration. */
 export const SLOT_LAST = 0xffffffff;
@@ -38,7 +38,7 @@ export const ALLOWS = "[[registry.allow]]";
 const MODES = 'permission bits in octal, such as "0660"';
 const PER_USER_LAST = 100_000;
 
-export const BALANCE_WORDS = BALANCES.map((balance) => JSON.stringify(balance)).join(", ");
+const BALANCE_WORDS = BALANCES.map((balance) => JSON.stringify(balance)).join(", ");
 /** Each connection looks at all of them. */
 const RECEIVERS_LAST = 64;
 

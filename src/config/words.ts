@@ -82,7 +82,7 @@ export function parseScoped(
   return scope instanceof Fault ? scope : { address, scope };
 }
 
-export function notAnAddress(name: string, text: string): Fault {
+function notAnAddress(name: string, text: string): Fault {
   return new Fault(`${name} ${quoted(text)} is not an address`, "an IPv6 or a dotted IPv4 address");
 }
 

@@ -1,5 +1,5 @@
 /** Connections to others, begun without waiting for them. */
-import { type Address, isMapped } from "../model/address.ts";
+import type { Address } from "../model/address.ts";
 import type { Hop } from "../model/upstream.ts";
 import { ERRNO } from "../native/errno.ts";
 import { cString, native } from "../native/library.ts";
@@ -42,11 +42,6 @@ export function connectResult(fd: Fd): number {
 
 export function isUnderWay(result: number): boolean {
   return result === -ERRNO.EINPROGRESS;
-}
-
-/** A source can only be of the target's family; asked before, so that the answer can be put in words. */
-export function sameFamily(a: Address, b: Address): boolean {
-  return isMapped(a) === isMapped(b);
 }
 
 /** The right to make sockets in another network namespace, for as long as the descriptor is open. */

@@ -56,11 +56,6 @@ export function resolveIdentity(request: IdentityRequest): Identity {
   };
 }
 
-/** Whether this process started without root, and yet with capabilities (ambient ones, or from its file). */
-export function holdsCapabilities(): boolean {
-  return native.sb_has_capabilities() === 1;
-}
-
 /**
  * Takes on the identity on every thread of this process, and reads back that each has it. With `confine` also
  * no_new_privs and the system call filter; with `keepNetAdmin` this thread keeps CAP_NET_ADMIN alone, to bind sockets

@@ -14,7 +14,7 @@ export const REASONS = [
   "receiver-gone",
   /** The client reset the connection while it waited, or before it could be accepted. */
   "client-gone",
-  /** The other server (`-P`) sent a message without a connection, or with something else in it. */
+  /** The other server (`-P`) sent a message without a connection, or with one that was not to be had. */
   "bad-message",
   /** The PROXY header that it must begin with is missing, wrong, or from somebody who may not send one. */
   "proxy-header",

@@ -80,7 +80,6 @@ export const symbols = {
   sb_relay_close: { args: [i32, ptr, i32, ptr, i32, i32], returns: number },
 
   sb_signal_fd: { args: [u64], returns: number },
-  sb_kill: { args: [i32, i32], returns: number },
 
   sb_decide_bind: { args: [ptr, i32, ptr, i32, u32, u16, ptr], returns: number },
   sb_has_file_capabilities: { args: [ptr], returns: number },

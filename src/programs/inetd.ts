@@ -391,7 +391,7 @@ class Inetd implements Disposable {
  * What a program finds in its environment about the connection: after the habits of tcpserver(1), of systemd
  * (systemd.socket(5), Accept=yes), and of CGI (RFC 3875). IPv4 addresses are written plainly.
  */
-export function connectionEnvironment(flow: Flow): Record<string, string | undefined> {
+function connectionEnvironment(flow: Flow): Record<string, string | undefined> {
   // A Unix stream has no addresses; one that stands in our own environment would be somebody else's.
   if (flow.localPort === 0) return { ...NO_ADDRESSES, PROTO: "UNIX" };
   const [local, remote] = [formatPlain(flow.local), formatPlain(flow.remote)];
