@@ -25,7 +25,7 @@ import {
 } from "../../src/model/address.ts";
 import { durationMs } from "../../src/model/duration.ts";
 import { fillBraces, fillGroups, hasBraces, longestPath } from "../../src/model/target.ts";
-import { formatUpstream, type Upstream } from "../../src/model/upstream.ts";
+import { formatUpstream, lacksScope, type Upstream } from "../../src/model/upstream.ts";
 import { holds, mutatedText } from "./kit.ts";
 
 const READERS: Readonly<Record<string, (text: string) => unknown>> = {
@@ -157,7 +157,8 @@ describe("what is printed is read again", () => {
     "a target of a relay",
     1000,
     fc.property(address, port, (address, port) => {
-      const upstream: Upstream = { kind: "inet", address, scope: 0, port };
+      const scope = lacksScope(address, 0) ? 1 : 0;
+      const upstream: Upstream = { kind: "inet", address, scope, port };
       expect(parseUpstream(formatUpstream(upstream), interfaceIndex)).toEqual(upstream);
     }),
   );
