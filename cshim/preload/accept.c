@@ -104,6 +104,7 @@ static bool pass_to_sibling(int fd, const struct listener *listener, int connect
 /* This thread was woken and another waits, perhaps: the message that did it goes, unless a connection is what
  * is first in the queue, and a new one wakes the next. */
 static void wake_next(int fd, const struct listener *listener) {
+    UNCANCELLED;
     struct sockaddr_un path;
     socklen_t length;
     if (receive_first_is_empty(fd)) {
@@ -222,7 +223,7 @@ static int deliver(int taken, struct arrival *arrival, sa_family_t family, struc
 
 /* accept(2) is a cancellation point. What comes after this is none, apart from waiting. */
 static void maybe_cancelled(void) {
-    int before;
+    int before = PTHREAD_CANCEL_DEFERRED; /* glibc before 2.34 does not say so without its libpthread */
     if (real.pthread_setcanceltype && real.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before) == 0)
         real.pthread_setcanceltype(before, &before);
 }

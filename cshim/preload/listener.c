@@ -129,9 +129,7 @@ static int note_options(int tcp, struct listener *listener) {
     return status;
 }
 
-/* What getsockname(2) tells of a bound address holds no sin_zero, no flow, and a scope only where there is
- * one.
- */
+/* Of a bound address getsockname(2) tells neither sin_zero nor flow, and a scope only of a link-local one. */
 static void drop_untold(struct sockaddr_in6 *name) {
     if (name->sin6_family == AF_INET) {
         memset((char *)name + offsetof(struct sockaddr_in, sin_zero), 0,
@@ -395,6 +393,7 @@ int listener_listen(int fd, struct listener *listener, int backlog) {
 /* A manager's socket must outlive us, so it is not shut down: an empty message wakes a thread in accept,
  * which finds that nobody listens, and wakes the next. */
 int listener_wake(const struct listener *listener) {
+    UNCANCELLED;
     struct sockaddr_un address;
     socklen_t length;
     OWNED int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -74,9 +74,7 @@ static void after_fork_in_child(void (*action)(void)) {
         in_musl(NULL, NULL, action);
 }
 
-/* An address that no other thread has: in glibc as old as 2.17 there is no better name without its
- * libpthread.
- */
+/* An address that no other thread has. pthread_self(3) would need libpthread in old glibc. */
 static uintptr_t this_thread(void) {
     return (uintptr_t)&errno;
 }

@@ -183,9 +183,13 @@ WRAPPER(int, dup3, (int from, int to, int flags)) {
     return ANSWER(call_dup_over(from, to, flags));
 }
 
+static bool duplicates(int command) {
+    return command == F_DUPFD || command == F_DUPFD_CLOEXEC;
+}
+
 static int control(int fd, int command, void *argument) {
     int result = real.fcntl(fd, command, argument);
-    if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0 && (hint_of(fd) || hint_of(result)))
+    if (duplicates(command) && result >= 0 && (hint_of(fd) || hint_of(result)))
         hint_copy(fd, result);
     return result;
 }
@@ -529,7 +533,8 @@ WRAPPER(void *, dlopen, (const char *file, int mode)) {
     JUMP return real.dlopen(file, mode & ~RTLD_DEEPBIND);
 }
 
-/* Programs that go past libc's functions (libuv closes so) come to ours all the same. */
+/* Programs that go past libc's functions (libuv closes so) come to ours all the same. An allocator may begin
+ * in here, so only what may be ours is prepared for. */
 WRAPPER(long, syscall, (long number, ...)) {
     long a[6];
     va_list list;
@@ -537,7 +542,6 @@ WRAPPER(long, syscall, (long number, ...)) {
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(list, long);
     va_end(list);
-    ready();
     switch (number) {
     case SYS_bind:
         return wrapped_bind((int)a[0], (const void *)a[1], (socklen_t)a[2]);
@@ -559,19 +563,28 @@ WRAPPER(long, syscall, (long number, ...)) {
         return wrapped_setsockopt((int)a[0], (int)a[1], (int)a[2], (const void *)a[3], (socklen_t)a[4]);
     case SYS_shutdown:
         return wrapped_shutdown((int)a[0], (int)a[1]);
-    case SYS_close:
-        return wrapped_close((int)a[0]);
+    case SYS_close: /* close(2) of libc is a cancellation point, and this is chosen because it is none */
+        if (hint_of((int)a[0]))
+            return wrapped_close((int)a[0]);
+        break;
     case SYS_close_range:
         return wrapped_close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
     case SYS_dup:
         return wrapped_dup((int)a[0]);
+#ifdef SYS_dup2 /* not on arm64 */
+    case SYS_dup2:
+        return wrapped_dup2((int)a[0], (int)a[1]);
+#endif
     case SYS_dup3:
         return wrapped_dup3((int)a[0], (int)a[1], (int)a[2]);
+    case SYS_fcntl: /* other commands are the kernel's; waiting for a lock is a cancellation point in libc */
+        if (duplicates((int)a[1]))
+            return wrapped_fcntl((int)a[0], (int)a[1], (void *)a[2]);
+        break;
     case SYS_execve:
         return wrapped_execve((const char *)a[0], (void *)a[1], (void *)a[2]);
     case SYS_execveat:
         return wrapped_execveat((int)a[0], (const char *)a[1], (void *)a[2], (void *)a[3], (int)a[4]);
-    default:
-        return real.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
+    return real.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -19,5 +19,9 @@ static inline int by_number(long result) {
 #define close(a) by_number(syscall(SYS_close, a))
 #define close_range(a, b, c) by_number(syscall(SYS_close_range, a, b, c))
 #define dup(a) by_number(syscall(SYS_dup, a))
+#ifdef SYS_dup2 /* not on arm64 */
+#define dup2(a, b) by_number(syscall(SYS_dup2, a, b))
+#endif
 #define dup3(a, b, c) by_number(syscall(SYS_dup3, a, b, c))
+#define fcntl(...) by_number(syscall(SYS_fcntl, __VA_ARGS__))
 #define execve(a, b, c) by_number(syscall(SYS_execve, a, b, c))

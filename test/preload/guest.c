@@ -1,8 +1,9 @@
 /* guest - what a program may do that a guest in it has to bear: guest WORD PORT [CLIENT_PORT].
  *   deep       listens in a module that is loaded with RTLD_DEEPBIND, found by the program's own search path
  *   together   sixteen threads bind the port at the same moment with SO_REUSEPORT, often
- *   cancelled  threads in accept are cancelled, often; then one that asks about the listener, and accepts
- * from CLIENT_PORT jump       a signal handler jumps out of accept; then accept is called again */
+ *   cancelled  threads in accept are cancelled, often; then one that closes a file by syscall(2), asks about
+ *              the listener, and accepts a connection to CLIENT_PORT
+ *   jump       a signal handler jumps out of accept; then accept is called again */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -86,13 +88,14 @@ static void *accept_for_ever(void *argument) {
 static atomic_int step;
 
 static void *ask_when_cancelled(void *argument) {
-    int value = 1, state;
+    int value = 1, state, file = open("/dev/null", O_RDONLY);
     socklen_t length = sizeof value;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     atomic_store(&step, 1);
     while (atomic_load(&step) == 1)
         sched_yield();
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+    syscall(SYS_close, file);
     setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof value);
     getsockopt(listener, SOL_SOCKET, SO_TYPE, &value, &length);
     shutdown(listener, SHUT_WR);
