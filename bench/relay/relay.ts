@@ -166,11 +166,19 @@ function cpu(pid: number): number {
   return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / TICKS;
 }
 
-/** MiB in memory; of a relay that forks, with all its children. */
+/** MiB in memory; of a relay that forks, with all its children. One that has ended meanwhile has none. */
 function rss(pid: number): number {
-  const own = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024;
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+  const own = Number(/^VmRSS:\s+(\d+)/m.exec(ofProcess(pid, "status"))?.[1] ?? 0) / 1024;
+  const children = ofProcess(pid, `task/${pid}/children`).trim().split(" ");
   return children.filter(Boolean).reduce((sum, child) => sum + rss(Number(child)), own);
+}
+
+function ofProcess(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, "utf8");
+  } catch {
+    return "";
+  }
 }
 
 async function numbers(...args: (string | number)[]): Promise<number[]> {
