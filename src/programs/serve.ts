@@ -118,7 +118,9 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   predecessor?.leave();
   if (predecessor) reopenListeners(listeners);
   if (predecessor?.died)
-    host.log("the server that we take over from has died: what it had not handed over is lost");
+    host.log(
+      "the server that we take over from has ended: what it neither handed over nor delivered is lost",
+    );
   const sources = server.sources([...listeners, ...removed]);
   acceptors.serve({
     table: plan.table,
@@ -140,7 +142,7 @@ export async function serve(host: Host, options: ServeOptions): Promise<number> 
   hangups?.handle(() => server.hangUp());
   stops.handle(() => acceptors.stop(EXIT.ok));
   const code = await end;
-  if (takeover && !server.handedOver) removePath(host, takeover);
+  if (takeover && !server.shared) removePath(host, takeover);
   return code;
 }
 

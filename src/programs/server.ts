@@ -42,10 +42,12 @@ export class Server implements Estate {
   #state: State;
   /** The last reload, or an empty one: they come one after the other, and none while a takeover is not settled. */
   #reloading = Promise.resolve();
-  #settled: () => void = () => {};
+  /** Absent while nothing has been released. */
+  #settled: (() => void) | undefined;
   /** What waits, while a successor takes over. */
   #released: readonly Taken[] = [];
-  #handedOver = false;
+  /** A successor listens, too, and will be at the paths even if we end before it has it all. */
+  #shared = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -90,16 +92,18 @@ export class Server implements Estate {
     const exitWhenLost = options.direct?.kind === "fd";
     const code = await acceptors.end({ exitWhenLost, stopping: () => service.stopping() });
     // Who goes on after us, or keeps the sockets for who will, has the paths too.
-    registrar?.close({ removePaths: !this.#handedOver && !service.isManaged });
+    registrar?.close({ removePaths: !this.#shared && !service.isManaged });
     return code;
   }
 
-  get handedOver(): boolean {
-    return this.#handedOver;
+  /** Whether a successor has what we listen on. */
+  get shared(): boolean {
+    return this.#shared;
   }
 
   async listeners(): Promise<readonly Listener[]> {
     await this.#reloading; // those that one removes are closed before it is over
+    this.#shared = true;
     return this.#state.listeners;
   }
 
@@ -131,25 +135,27 @@ export class Server implements Estate {
 
   resume(): void {
     const { acceptors, registrar } = this.#parts;
+    this.#shared = false;
+    if (!this.#settled) return;
     registrar?.resume();
     acceptors.resume(this.sources(this.#state.listeners), this.#released);
     this.#released = [];
     this.#settled();
+    this.#settled = undefined;
   }
 
   leave(): void {
     const { host, acceptors } = this.#parts;
     for (const { flow } of this.#released) native.sb_close(flow[FLOW_FD_WORD]! | 0);
-    this.#handedOver = true;
     host.log("handed over");
     acceptors.leave();
-    this.#settled();
+    this.#settled?.();
   }
 
   async #reload(file: SourceFile): Promise<void> {
     const { host, service, registrar, acceptors } = this.#parts;
     if (acceptors.stopping) {
-      host.log(`not reloaded: ${this.#handedOver ? "another server has taken over" : "the server stops"}`);
+      host.log(`not reloaded: ${this.#shared ? "another server takes over" : "the server stops"}`);
       return;
     }
     const before = this.#state;

@@ -78,6 +78,7 @@ export type WaitingSocket = Omit<Taken, "listener"> & { readonly listener: strin
 
 /** All that a server hands over. The descriptors stay its own; copies are sent. */
 export interface Estate {
+  /** From here on the successor has them, too. */
   listeners(): Promise<readonly Listener[]>;
   registries(): readonly { readonly path: string; readonly fd: number }[];
   readonly mailbox: number | undefined;
@@ -86,7 +87,7 @@ export interface Estate {
     readonly waiting: readonly WaitingSocket[];
     readonly registered: readonly Registered[];
   }>;
-  /** Undoes a release: the successor has gone. */
+  /** The successor has gone, whatever it has got. */
   resume(): void;
   /** The successor has it all. */
   leave(): void;
@@ -309,7 +310,7 @@ export class Succession {
     } catch (error) {
       this.#host.log(`the takeover failed; going on: ${(error as Error).message}`);
     }
-    if (released) this.#estate.resume();
+    this.#estate.resume();
   }
 
   /** `undefined`: there will be none. */

@@ -355,6 +355,25 @@ describe("a takeover", () => {
     expect(await ask(third, "127.0.0.1")).toBe("k");
   });
 
+  test("leaves the paths to a successor that has begun, and to nobody when that has failed", async () => {
+    using folder = scratch();
+    const paths = [folder.file("r"), folder.file("takeover")];
+    const registry = `[[registry]]\npath = "${paths[0]}"\n[[registry.allow]]\nslot = 3`;
+    configuration(folder, await freePort(), "late", registry);
+    for (const fails of [true, false]) {
+      await using first = await start(folder);
+      const successor = Predecessor.find(folder.file("takeover"), [process.geteuid!()])!;
+      letGo(successor.listeners()!);
+      if (fails) {
+        successor[Symbol.dispose]();
+        await first.until(/going on/);
+      }
+      expect(await first.stop()).toBe(0);
+      expect(paths.map((path) => existsSync(path))).toEqual([!fails, !fails]);
+      if (!fails) successor[Symbol.dispose]();
+    }
+  });
+
   test("from a server that dies in the middle of it goes on with what had come", async () => {
     using folder = scratch();
     const port = await freePort();
@@ -396,7 +415,8 @@ describe("a takeover", () => {
         await first.until(/: ready: /);
         const { waiting } = await crowd(first, port, 50);
         await using second = await start(folder);
-        if (at > 3) expect(second.log).toContain("has died: what it had not handed over is lost");
+        if (at > 3)
+          expect(second.log).toContain("has ended: what it neither handed over nor delivered is lost");
         await using late = await receiver(folder.file("late"));
         expect(await waiting).toMatchObject({ served, closed: 50 - served, reset: 0, refused: 0 });
         expect(await ask(port, "127.0.0.1")).toBe("k");
