@@ -34,7 +34,7 @@ const DESCRIPTORS = Number(
 /** Each is two descriptors of a relay. */
 const IDLE = Math.min(10_000, (DESCRIPTORS >> 1) - 100);
 /** Two pipes for each connection are four descriptors more. */
-const IDLE_LOOP = Math.min(IDLE, Math.floor(DESCRIPTORS / 6) - 100);
+const IDLE_WITH_PIPES = Math.min(IDLE, Math.floor(DESCRIPTORS / 6) - 100);
 const TICKS = 100;
 
 interface Relay {
@@ -99,7 +99,7 @@ function startHaproxy(port: number, target: number, global: string[], defaults: 
 const RELAYS: Relay[] = [
   {
     name: "C loop",
-    idle: IDLE_LOOP,
+    idle: IDLE_WITH_PIPES,
     start: async (port, target) => {
       const running = new Running([loop, String(port), String(target)]);
       await running.until(/ready/);
@@ -144,6 +144,7 @@ const RELAYS: Relay[] = [
   },
   {
     name: "systemd-socket-proxyd",
+    idle: IDLE_WITH_PIPES,
     start: (port, target) => {
       const proxyd = [
         "/lib/systemd/systemd-socket-proxyd",
