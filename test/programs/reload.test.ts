@@ -11,6 +11,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { receiver } from "../faults/kit.ts";
 import { lowPorts, program, root, testWith } from "../kit/require.ts";
 import {
   ask,
@@ -25,15 +26,7 @@ import {
   settles,
 } from "../kit/running.ts";
 import { accepted } from "../kit/sockets.ts";
-import { load, tool } from "../kit/tools.ts";
-
-const RECEIVER = tool("test/kit/receiver.c");
-
-async function receiver(path: string, byte: string): Promise<Running> {
-  const running = new Running([RECEIVER, "-b", byte, path]);
-  await running.until(/ready/);
-  return running;
-}
+import { load } from "../kit/tools.ts";
 
 function write(path: string, text: string): void {
   writeFileSync(`${path}.new`, text);
@@ -130,8 +123,8 @@ describe("a reload", () => {
     const waiting = load({ port, count: 40, atATime: 40 });
     await server.until(/a\): connect: ENOENT[\s\S]*b\): connect: ENOENT/);
     await settles(() => accepted(port), 40);
-    await using _a = await receiver(folder.file("a.other"), "a");
-    await using _c = await receiver(folder.file("c"), "c");
+    await using _a = await receiver("-b", "a", folder.file("a.other"));
+    await using _c = await receiver("-b", "c", folder.file("c"));
     write(file, target("ac"));
     expect(await reload(server)).toMatch(/^reloaded: target web now unix:\S*a and unix:\S*c$/);
     renameSync(folder.file("a.other"), folder.file("a"));
@@ -149,7 +142,7 @@ describe("a reload", () => {
     using folder = scratch();
     const [port, other] = [await freePort(), await freePort()];
     const file = folder.file("c.toml");
-    await using _a = await receiver(folder.file("a"), "a");
+    await using _a = await receiver("-b", "a", folder.file("a"));
     const first = listen("web", port) + route(`unix:${folder.file("a")}`);
     const second = listen("web", port) + listen("more", other) + route(`unix:${folder.file("b")}`);
     write(file, first);
@@ -168,7 +161,7 @@ describe("a reload", () => {
   test("refuses a bad file whole, with its faults, and goes on with the old", async () => {
     using folder = scratch();
     const port = await freePort();
-    await using _a = await receiver(folder.file("a"), "a");
+    await using _a = await receiver("-b", "a", folder.file("a"));
     const file = folder.file("c.toml");
     write(file, listen("web", port) + route(`unix:${folder.file("a")}`));
     await using server = await ready("socketbox", ["-f", file]);
@@ -185,7 +178,7 @@ describe("a reload", () => {
   test("refuses another [server], and a listener that cannot be bound, as a restart's work", async () => {
     using folder = scratch();
     const [port, taken] = [await freePort(), await freePort()];
-    await using _a = await receiver(folder.file("a"), "a");
+    await using _a = await receiver("-b", "a", folder.file("a"));
     const to = route(`unix:${folder.file("a")}`);
     const file = folder.file("c.toml");
     write(file, listen("web", port) + to);
@@ -211,11 +204,11 @@ describe("a reload", () => {
     await using server = await ready("socketbox", ["-f", file]);
     const waiting = load({ port, count: 50, atATime: 50 });
     await server.until(/its connections wait/);
-    await using _b = await receiver(folder.file("b"), "b");
+    await using _b = await receiver("-b", "b", folder.file("b"));
     write(file, listen("web", port) + route(`unix:${folder.file("b")}`));
     await reload(server);
     expect(await ask(port, "127.0.0.1")).toBe("b");
-    await using _late = await receiver(folder.file("late"), "l");
+    await using _late = await receiver("-b", "l", folder.file("late"));
     const outcome = await waiting;
     expect(outcome.served).toBe(50);
     expect((outcome.by.l ?? 0) + (outcome.by.b ?? 0)).toBe(50);
@@ -225,7 +218,7 @@ describe("a reload", () => {
   test("accepts the backlog of a listener that it removes: nobody is reset", async () => {
     using folder = scratch();
     const [port, other] = [await freePort(), await freePort()];
-    await using _a = await receiver(folder.file("a"), "a");
+    await using _a = await receiver("-b", "a", folder.file("a"));
     const to = route(`unix:${folder.file("a")}`);
     const file = folder.file("c.toml");
     const both = listen("web", port) + listen("more", other) + to;
@@ -262,7 +255,7 @@ describe("a reload", () => {
     write(file, text + listen("other", other));
     expect(await reload(server)).toContain("reloaded: +listener other");
     const more = load({ port: other, count: 10, atATime: 10 });
-    await using _late = await receiver(folder.file("late"), "k");
+    await using _late = await receiver("-b", "k", folder.file("late"));
     for (const outcome of [await clients, await more])
       expect(outcome).toMatchObject({ closed: 0, reset: 0, stuck: 0 });
     expect(await server.stop()).toBe(0);
@@ -282,7 +275,7 @@ describe("a reload", () => {
     await Bun.sleep(100); // until it has heard
     write(file, text + listen("other", other));
     expect(await reload(server)).toBe("not reloaded: the server stops");
-    await using _late = await receiver(folder.file("late"), "k");
+    await using _late = await receiver("-b", "k", folder.file("late"));
     expect(await waiting).toBe("k");
     expect(await server.ended()).toBe(0);
   });
@@ -290,7 +283,7 @@ describe("a reload", () => {
   test("without a configuration there is nothing to reload, and the server goes on", async () => {
     using folder = scratch();
     const port = await freePort();
-    await using _a = await receiver(folder.file("a"), "a");
+    await using _a = await receiver("-b", "a", folder.file("a"));
     await using server = await ready("socketbox", ["-p", String(port), "-S", folder.file("a")]);
     expect(await reload(server)).toBe("no configuration to reload");
     expect(await ask(port, "127.0.0.1")).toBe("a");
@@ -342,8 +335,8 @@ test("a server that has registered with another (-P) keeps its slot over a reloa
   write(outer, listen("a", port) + allow + route("slot:1"));
   const inner = folder.file("inner.toml");
   write(inner, route(`unix:${folder.file("a")}`));
-  await using _a = await receiver(folder.file("a"), "a");
-  await using _b = await receiver(folder.file("b"), "b");
+  await using _a = await receiver("-b", "a", folder.file("a"));
+  await using _b = await receiver("-b", "b", folder.file("b"));
   await using _outer = await ready("socketbox", ["-f", outer]);
   await using server = await ready("socketbox", ["-P", `1:${registry}`, "-f", inner]);
   expect(await ask(port, "127.0.0.1")).toBe("a");

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { SOCK } from "../../src/io/socket.ts";
 import { native } from "../../src/native/library.ts";
+import { receiver } from "../faults/kit.ts";
 import { FakeManager, type Passed, passing } from "../kit/passed.ts";
 import { root, testWith } from "../kit/require.ts";
 import { acceptorThread, ask, freePort, must, Running, ready, scratch } from "../kit/running.ts";
@@ -10,12 +11,6 @@ import { boundUnix, listenTcp } from "../kit/sockets.ts";
 import { load, tool } from "../kit/tools.ts";
 
 type Scratch = ReturnType<typeof scratch>;
-
-async function receiver(path: string, byte = "k"): Promise<Running> {
-  const running = new Running([tool("test/kit/receiver.c"), "-b", byte, path]);
-  await running.until(/ready/);
-  return running;
-}
 
 function write(folder: Scratch, text: string): string {
   const file = folder.file("c.toml");
@@ -38,8 +33,8 @@ describe("passed sockets", () => {
     const [one, two] = [await freePort(), await freePort()];
     using web = listenTcp(one);
     using mail = listenTcp(two);
-    await using _a = await receiver(folder.file("a"), "a");
-    await using _b = await receiver(folder.file("b"), "b");
+    await using _a = await receiver("-b", "a", folder.file("a"));
+    await using _b = await receiver("-b", "b", folder.file("b"));
     const file = write(
       folder,
       listen("mail", 25) +

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { native } from "../../src/native/library.ts";
 import { FLOW_FD_WORD } from "../../src/native/structs.ts";
 import { type Found, Predecessor } from "../../src/programs/takeover.ts";
-import { totals } from "../faults/kit.ts";
+import { receiver, totals } from "../faults/kit.ts";
 import { program, root, testWith } from "../kit/require.ts";
 import {
   ask,
@@ -20,16 +20,10 @@ import {
   until,
 } from "../kit/running.ts";
 import { accepted } from "../kit/sockets.ts";
-import { load, tool } from "../kit/tools.ts";
+import { load } from "../kit/tools.ts";
 import { Client } from "./relay/kit.ts";
 
 type Scratch = ReturnType<typeof scratch>;
-
-async function receiver(path: string, byte = "k"): Promise<Running> {
-  const running = new Running([tool("test/kit/receiver.c"), "-b", byte, path]);
-  await running.until(/ready/);
-  return running;
-}
 
 /** A configuration that sends all to the receiver `name`. */
 function configuration(folder: Scratch, port: number, name: string, more = ""): string {
